@@ -1,0 +1,4 @@
+# 01-blocking
+# caught by running sigpipe_and_stop_and_continue
+# Sending to a client that has left kills the server.
+/signal(SIGPIPE, SIG_IGN);/d

@@ -1,0 +1,4 @@
+# 04-poll
+# caught by ending totals_are_right
+# The line of totals is missing.
+/printf("served/d

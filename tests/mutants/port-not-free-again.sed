@@ -1,0 +1,4 @@
+# 05-epoll
+# caught by ending signal_ends_it
+# Without SO_REUSEADDR the port is taken for a minute after the end.
+s/SO_REUSEADDR/SO_KEEPALIVE/

@@ -1,0 +1,4 @@
+# 01-blocking
+# caught by running port_in_use
+# The start line stays in a buffer.
+/fflush(stdout);/d

@@ -1,0 +1,4 @@
+# 04-poll
+# caught by lesson idle_cpu
+# Write interest is registered with nothing to write.
+s/POLLOUT : POLLIN/POLLOUT : POLLIN | POLLOUT/

@@ -1,0 +1,113 @@
+#!/bin/sh
+# shellcheck disable=SC2016,SC2317 # awk's own $; functions called through check
+# What the repository promises of itself: sizes, differences, builds. Prints TAP lines.
+cd "$(dirname "$0")/.." || exit 1
+work=build/repository
+rm -rf "$work"
+mkdir -p "$work"
+failed=0
+
+check() { # DESCRIPTION COMMAND...: ok if the command succeeds
+    title=$1
+    shift
+    if "$@" > "$work/log" 2>&1; then
+        echo "ok - $title"
+    else
+        echo "not ok - $title"
+        sed 's/^/#   /' "$work/log"
+        failed=1
+    fi
+}
+
+at_most() { # NUMBER LIMIT WHAT
+    echo "$1 $3, at most $2"
+    [ "$1" -le "$2" ]
+}
+
+# --- the difference is the lesson ---
+
+changed() { # CHAPTER CHAPTER: lines that differ between their servers
+    diff "$1"*/server.c "$2"*/server.c | grep -c '^[<>]'
+}
+check 'diff 01 02' at_most "$(changed 01 02)" 140 'changed lines'
+for pair in 02:03 03:04 04:05; do
+    from=${pair%:*} to=${pair#*:}
+    check "diff $from $to" at_most "$(changed "$from" "$to")" 80 'changed lines'
+done
+make diff FROM=03 TO=04 > "$work/diff" 2>&1
+check 'make diff shows it' grep -q '^+.*poll(' "$work/diff"
+
+longest_function() { # FILE: lines of its longest function, from its name to its closing brace
+    awk '/^{$/ { start = NR - 1 } /^}$/ { if (NR - start + 1 > most) most = NR - start + 1 }
+         END { print most + 0 }' "$1"
+}
+for file in 0[1-6]*/server.c; do
+    check "$file is short" at_most "$(wc -l < "$file")" 260 lines
+done
+for file in 0*/*.c tests/*.c tests/bench/*.c; do
+    check "functions of $file are short" at_most "$(longest_function "$file")" 50 \
+        'lines in the longest function'
+done
+
+# --- each chapter stands alone ---
+
+alone() { # FILE: compiles elsewhere, with nothing but itself
+    cp "$1" "$work/alone.c" && (cd "$work" && ${CC:-cc} -o alone alone.c && ./alone --help)
+}
+for file in 0[1-5]*/server.c 0*/client.c; do
+    check "cc -o server $file" alone "$file"
+done
+
+# --- the Makefile, in a clone of its own ---
+
+clone=$work/clone
+mkdir -p "$clone"
+tar cf - --exclude=./build --exclude=./.git . | tar xf - -C "$clone"
+make_in() { # ARGUMENTS...
+    env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -C "$clone" --no-print-directory "$@"
+}
+make_in clean > /dev/null
+
+check 'make -j builds every chapter' make_in -j4
+every_program() {
+    for chapter in 0*/; do
+        [ -x "$clone/${chapter}server" ] || { echo "no ${chapter}server"; return 1; }
+    done
+    stray=$(find "$clone"/0* -name '*.o' -o -name '*.d')
+    [ -z "$stray" ] || { echo "$stray"; return 1; }
+}
+check 'only finished programs lie in the chapters' every_program
+make_in > "$work/plan"
+check 'a second make builds nothing' test ! -s "$work/plan"
+make_in build/tests/demo > /dev/null
+touch "$clone/tests/harness.h"
+make_in build/tests/demo > "$work/plan"
+check 'a touched header builds what includes it' grep -q 'demo.o' "$work/plan"
+touch "$clone/05-epoll/server.c"
+make_in > "$work/plan"
+check 'a touched source builds its program' grep -q 'LD.*05-epoll/server' "$work/plan"
+make_in CFLAGS=-O1 > "$work/plan"
+check 'other flags build everything anew' grep -q 'CC.*01-blocking/server.o' "$work/plan"
+make_in help > "$work/plan"
+check 'make help lists the targets' grep -q 'make demo' "$work/plan"
+check 'make clean removes all that was built' make_in clean
+built=$(cd "$clone" && find . -perm -u+x -type f ! -name '*.sh' ! -path './.ci/*'; ls -d "$clone/build" 2> /dev/null)
+check 'nothing is left after make clean' test -z "$built"
+
+# --- the demo ---
+
+start=$(date +%s)
+make -s demo > "$work/demo"
+status=$?
+took=$(($(date +%s) - start))
+check 'make demo succeeds' test "$status" -eq 0
+check 'make demo is over soon' at_most "$took" 30 seconds
+check 'make demo fits 80 columns' awk 'length($0) > 80 { print; bad = 1 } END { exit bad }' "$work/demo"
+plain() {
+    ! grep -q "$(printf '\033')" "$work/demo"
+}
+check 'make demo is plain text in a pipe' plain
+for chapter in 0*; do
+    check "make demo shows $chapter" grep -q "$chapter" "$work/demo"
+done
+exit $failed
