@@ -152,16 +152,27 @@ struct process server_start(const char *path, const char *args, int max_descript
     return process;
 }
 
+/* Its runtime may keep a signal that comes just before a wait until the next one, so ring again. */
+static bool thread_sanitizer(void)
+{
+    const char *sanitizers = getenv("SAN");
+    return sanitizers && strstr(sanitizers, "thread");
+}
+
 int process_end(struct process *process, int signal_number)
 {
     if (signal_number)
         kill(process->pid, signal_number);
     int status = 0;
     pid_t ended = 0;
-    double end = now() + patience();
-    while ((ended = waitpid(process->pid, &status, WNOHANG)) == 0 && now() < end) {
+    double start = now(), rung = start;
+    while ((ended = waitpid(process->pid, &status, WNOHANG)) == 0 && now() < start + patience()) {
         process_read_output(process);
         sleep_for(0.002);
+        if (signal_number && thread_sanitizer() && now() > rung + 1) {
+            kill(process->pid, signal_number);
+            rung = now();
+        }
     }
     if (ended == 0) {
         kill(process->pid, SIGKILL);

@@ -173,7 +173,9 @@ START_TEST(signal_ends_it)
     char port[16];
     snprintf(port, sizeof port, "%d", server.port);
     struct process again = run_server(port, NULL);
-    ck_assert_msg(again.status == 0, "port not free again: %s", again.errors);
+    ck_assert_msg(again.status == 0,
+                  "started again on the same port: exit status %d, stdout %s, stderr %s",
+                  again.status, again.output, again.errors);
     for (int i = 0; i < 50; i++)
         close(fds[i]);
 }
