@@ -12,14 +12,28 @@ LINK = $(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS)
 # Short lines unless V=1: what is being built.
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) '$@';)
 
-# epoll is Linux's own.
-CHAPTERS := $(filter-out $(if $(filter Linux,$(shell uname)),,05-epoll),$(wildcard 0[1-9]-*))
+# epoll is Linux's own; kqueue, which 06 and later use, is made of it there.
+ifeq ($(shell uname),Linux)
+CHAPTERS := $(wildcard 0[1-9]-*)
+ifdef KQUEUE # make KQUEUE=libkqueue: of the library of that name instead
+KQUEUE_CPPFLAGS := $(shell pkg-config --cflags $(KQUEUE))
+KQUEUE_LIBS := $(or $(shell pkg-config --libs $(KQUEUE)),$(error no $(KQUEUE) here))
+else
+KQUEUE_CPPFLAGS := -I06-kqueue/compat
+KQUEUE_OBJECT := $(BUILD)/06-kqueue/compat/kqueue.o
+endif
+else
+CHAPTERS := $(filter-out 05-epoll,$(wildcard 0[1-9]-*))
+endif
+KQUEUE_CHAPTERS := $(filter-out 01% 02% 03% 04% 05%,$(CHAPTERS))
 # The finished programs lie in their chapters (sanitized ones under build/), objects under build/.
 IN := $(if $(SAN),$(BUILD)/)
-PROGRAMS := $(foreach c,$(CHAPTERS),$(IN)$(c)/server) \
+AWAIT := $(patsubst %.c,$(IN)%,$(wildcard 07-event-loop/coroutines/await_*.c))
+PROGRAMS := $(foreach c,$(CHAPTERS),$(IN)$(c)/server) $(AWAIT) \
             $(patsubst %.c,$(IN)%,$(wildcard 0[1-9]-*/client.c))
 TOOLS := $(BUILD)/tests/demo $(BUILD)/tests/slow-peer
 SUITE := $(BUILD)/tests/suite
+UNITS := $(addprefix $(BUILD)/tests/,test_kqueue test_loop test_http test_coroutine)
 BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 
 all: $(PROGRAMS)
@@ -31,6 +45,7 @@ help:
 	@echo '     CH=05-epoll                one chapter only'
 	@echo '     SERVER=path CH=05-epoll    your own program against the suite of the chapter'
 	@echo '     SAN=address,undefined      with sanitizers; also SAN=thread'
+	@echo '     KQUEUE=libkqueue           builds with that library in place of 06-kqueue/compat'
 	@echo 'make run CH=05-epoll PORT=8000  runs one chapter (ARGS=--edge: with these options)'
 	@echo 'make diff FROM=03 TO=04         what one chapter changes in the one before'
 	@echo 'make bench                      throughput and cost, beside a bare epoll loop and libuv'
@@ -48,23 +63,45 @@ $(BUILD)/%.o: %.c $(FLAGS)
 	$(call say,CC) mkdir -p $(@D); $(COMPILE) -MMD -MP -c -o $@ $<
 
 # A chapter's server is all the chapter's sources but client.c.
+objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/client.c,$(wildcard $(1))))
 define chapter
-$(IN)$(1)/server: $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/client.c,$(wildcard $(1)/*.c)))
+$(IN)$(1)/server: $(call objects,$(1)/*.c)
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter,$(c))))
 $(filter %/client,$(PROGRAMS)): $(IN)%/client: $(BUILD)/%/client.o
 
+LOOP := $(call objects,07-event-loop/loop.c 07-event-loop/backend_*.c) $(KQUEUE_OBJECT)
+COROUTINE := $(BUILD)/07-event-loop/coroutines/coroutine.o
+$(AWAIT): $(IN)%: $(BUILD)/%.o $(COROUTINE) $(LOOP)
+$(BUILD)/07-event-loop/coroutines/%.o: CPPFLAGS += -I07-event-loop
+
+# What uses kqueue: its headers, and what it is made of.
+$(foreach c,$(KQUEUE_CHAPTERS),$(BUILD)/$(c)/%.o) $(BUILD)/tests/test_kqueue.o: \
+	CPPFLAGS += $(KQUEUE_CPPFLAGS)
+$(foreach c,$(KQUEUE_CHAPTERS),$(IN)$(c)/server): $(KQUEUE_OBJECT)
+$(foreach c,$(KQUEUE_CHAPTERS),$(IN)$(c)/server) $(AWAIT) $(UNITS): LDLIBS += $(KQUEUE_LIBS)
+
 $(BUILD)/tests/demo: $(BUILD)/tests/demo.o $(BUILD)/tests/harness.o
 $(BUILD)/tests/slow-peer: $(BUILD)/tests/slow_peer.o
-$(SUITE): $(addprefix $(BUILD)/tests/,suite.o test_echo.o test_lessons.o test_clients.o harness.o)
-$(SUITE): LDLIBS += $(shell pkg-config --libs check 2>/dev/null || echo -lcheck)
-$(addprefix $(BUILD)/tests/,suite.o test_echo.o test_lessons.o test_clients.o): | check-library
+
+# The suite that runs programs, and those that call functions. All of them need Check.
+SUITE_OBJECTS := $(addprefix $(BUILD)/tests/,suite.o test_echo.o test_lessons.o test_clients.o \
+                   http_client.o test_http_syntax.o test_http_server.o test_event_loop.o)
+$(SUITE): $(SUITE_OBJECTS) $(BUILD)/tests/harness.o
+$(UNITS): %: %.o
+$(BUILD)/tests/test_kqueue: $(KQUEUE_OBJECT)
+$(BUILD)/tests/test_loop: $(LOOP)
+$(BUILD)/tests/test_http: $(BUILD)/07-event-loop/http.o
+$(BUILD)/tests/test_coroutine: $(COROUTINE) $(LOOP)
+$(addprefix $(BUILD)/tests/,test_loop.o test_http.o test_coroutine.o): CPPFLAGS += -I07-event-loop
+$(SUITE) $(UNITS): LDLIBS += $(shell pkg-config --libs check 2>/dev/null || echo -lcheck)
+$(SUITE_OBJECTS) $(addsuffix .o,$(UNITS)): | check-library
 $(BENCH): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
 $(BUILD)/bench/bench: $(BUILD)/tests/harness.o
 $(BUILD)/bench/bench: LDLIBS += -lm
 $(BUILD)/bench/uv_echo: LDLIBS += -luv
 
-$(PROGRAMS) $(TOOLS) $(SUITE) $(BENCH):
+$(PROGRAMS) $(TOOLS) $(SUITE) $(UNITS) $(BENCH):
 	$(call say,LD) mkdir -p $(@D); $(LINK) -o $@ $^ $(LDLIBS) -pthread
 
 # The one thing that `make test` installs when it is missing.
@@ -84,7 +121,7 @@ diff:
 demo: all $(TOOLS)
 	@$(BUILD)/tests/demo
 
-test: all $(TOOLS) $(SUITE)
+test: all $(TOOLS) $(SUITE) $(UNITS)
 	@CH='$(CH)' SERVER='$(SERVER)' SAN='$(SAN)' BUILD='$(BUILD)' IN='$(IN)' sh tests/run.sh
 
 # uv_echo is built where libuv is.
@@ -94,19 +131,19 @@ bench: all $(if $(UV),$(BENCH),$(filter-out %/uv_echo,$(BENCH)))
 
 # --- how the code is written ---
 
-SOURCES := $(wildcard 0*/*.[ch] tests/*.[ch] tests/bench/*.[ch])
+SOURCES := $(wildcard 0*/*.[ch] 0*/*/*.[ch] 0*/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
 TIDY := clang-analyzer-*,bugprone-*,performance-*,-bugprone-easily-swappable-parameters,$\
         -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 	clang-tidy --quiet --warnings-as-errors='*' --checks='-*,$(TIDY)' $(filter %.c,$(SOURCES)) \
-		-- -std=gnu11 $(WARNINGS)
+		-- -std=gnu11 $(WARNINGS) $(KQUEUE_CPPFLAGS) -I07-event-loop
 
 format:
 	clang-format -i $(SOURCES)
 
 clean:
-	rm -rf build $(foreach c,$(CHAPTERS),$(c)/server $(c)/client)
+	rm -rf build $(foreach c,$(CHAPTERS),$(c)/server $(c)/client) $(AWAIT)
 
 FORCE:
 .PHONY: all help check-library run diff demo test bench lint format clean FORCE

@@ -35,8 +35,8 @@ struct client {
 struct server {
     int listener;
     struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
-    int epoll;                              /* the epoll instance, itself a descriptor */
-    unsigned edge;                          /* EPOLLET with --edge, else 0 */
+    int watcher;                            /* the kernel's list of whom to watch */
+    unsigned edge;                          /* the flag for edge-triggered with --edge, else 0 */
     bool paused; /* no descriptor was free: the listener is not watched */
     unsigned long long accepted, echoed;
 };
@@ -109,7 +109,7 @@ static int listen_on(const char *host, int port)
 static bool watch(struct server *server, int operation, int fd, unsigned events)
 {
     struct epoll_event event = {.events = events | server->edge, .data.fd = fd};
-    return epoll_ctl(server->epoll, operation, fd, &event) == 0;
+    return epoll_ctl(server->watcher, operation, fd, &event) == 0;
 }
 
 static void client_open(struct server *server, int fd)
@@ -201,18 +201,18 @@ static void accept_clients(struct server *server)
     }
     if (server->paused != was_paused &&
         !watch(server, EPOLL_CTL_MOD, server->listener, server->paused ? 0 : EPOLLIN))
-        fail("epoll_ctl");
+        fail("listener");
 }
 
 static void serve(struct server *server)
 {
-    server->epoll = epoll_create1(0);
-    if (server->epoll < 0 || !watch(server, EPOLL_CTL_ADD, server->listener, EPOLLIN))
-        fail("epoll");
+    server->watcher = epoll_create1(0);
+    if (server->watcher < 0 || !watch(server, EPOLL_CTL_ADD, server->listener, EPOLLIN))
+        fail("watcher");
     while (!stopping) {
         struct epoll_event events[MAX_EVENTS];
         int wait_ms = server->paused ? RETRY_MS : -1;
-        int ready = epoll_wait(server->epoll, events, MAX_EVENTS, wait_ms);
+        int ready = epoll_wait(server->watcher, events, MAX_EVENTS, wait_ms);
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready < 0)
@@ -252,7 +252,7 @@ int main(int argc, char **argv)
     for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
         if (server.clients[fd].open)
             client_close(&server, fd);
-    close(server.epoll);
+    close(server.watcher);
     close(server.listener);
     printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
     return 0;
