@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* An echo that takes more than this many seconds of CPU is not cheap any more. */
+/* An answer that takes more than this many seconds of CPU is not cheap any more. */
 static const double COSTLY = 0.0005;
 
 /* Seconds: how long A, B and C hold on to their connections; when D comes; after how long who has
@@ -46,6 +46,8 @@ static const struct chapter {
     {"03-select", "the kernel watches a set of clients, of a fixed size", ECHO},
     {"04-poll", "the kernel watches a list of clients, of any length", ECHO},
     {"05-epoll", "the kernel keeps the list, and hands out the ready ones", ECHO},
+    {"06-kqueue", "the same on macOS and the BSDs, signals and timers too", ECHO},
+    {"07-event-loop", "a loop that calls back, and HTTP on it", HTTP},
 };
 enum { CHAPTERS = sizeof chapters / sizeof chapters[0] };
 
@@ -58,12 +60,21 @@ struct result {
     double echo_cost;         /* CPU time for one echo among that many */
 };
 
+/* Who asks an HTTP server for the same at the same time, and how it is drawn. */
+static const struct scene {
+    const char *chapter, *path, *idea;
+} scenes[] = {
+    {"07-event-loop", "/terrible-ping?ms=200", "the handler sleeps, and with it the loop"},
+    {"07-event-loop", "/perfect-ping?ms=200", "the handler sets a timer and returns"},
+};
+enum { SCENES = sizeof scenes / sizeof scenes[0], CROWD = 5 };
+
 /* One of the scripted clients. Times count from the start of the scene; -1: not yet. */
 struct visitor {
+    char name;
     double comes, holds; /* the script */
     double came, answered, left;
     int fd;
-    char name;
 };
 enum { VISITORS = 4 };
 
@@ -90,6 +101,13 @@ static const char *program(const char *folder, const char *name)
 
 /* --- the scene --- */
 
+/* What the clients of a scene say, and to whom. */
+struct play {
+    int port;
+    const char *request;
+    enum protocol protocol;
+};
+
 enum answer { NOT_YET, COMPLETE, LOST };
 
 /* Takes what has come from a server, without waiting. */
@@ -107,16 +125,21 @@ static bool send_request(int fd, enum protocol protocol)
     return client_send(fd, protocols[protocol].request, strlen(protocols[protocol].request));
 }
 
+static struct visitor new_visitor(char name, double comes, double holds)
+{
+    return (struct visitor){name, comes, holds, -1, -1, -1, -1};
+}
+
 /* Comes, takes its answer, or hangs up, if it is time for that. */
-static void visitor_act(struct visitor *visitor, double time, int port, enum protocol protocol)
+static void visitor_act(struct visitor *visitor, double time, const struct play *play)
 {
     if (visitor->came < 0 && time >= visitor->comes) {
         visitor->came = time;
-        visitor->fd = client_connect(port);
-        if (visitor->fd >= 0)
-            send_request(visitor->fd, protocol); /* if that fails, no answer will come */
+        visitor->fd = client_connect(play->port);
+        if (visitor->fd >= 0) /* if that fails, no answer will come */
+            client_send(visitor->fd, play->request, strlen(play->request));
     } else if (visitor->fd >= 0 && visitor->answered < 0) {
-        if (read_answer(visitor->fd, protocol) == COMPLETE)
+        if (read_answer(visitor->fd, play->protocol) == COMPLETE)
             visitor->answered = time;
     } else if (visitor->fd >= 0 && time >= visitor->answered + visitor->holds) {
         visitor->left = time;
@@ -125,28 +148,27 @@ static void visitor_act(struct visitor *visitor, double time, int port, enum pro
     }
 }
 
-/* Everybody follows the script, and the clock says when things really happen. */
-static void play(struct visitor visitors[], struct result *result, int port, enum protocol protocol)
+/* Everybody follows the script, and the clock says when things really happen. Returns how long it
+ * took. */
+static double perform(struct visitor visitors[], int count, const struct play *play)
 {
     double start = now(), time = 0;
     int gone = 0;
-    while (gone < VISITORS && time < SCENE_MAX) {
-        struct pollfd watched[VISITORS];
-        for (int i = 0; i < VISITORS; i++)
+    while (gone < count && time < SCENE_MAX) {
+        struct pollfd watched[CROWD];
+        for (int i = 0; i < count; i++)
             watched[i] = (struct pollfd){.fd = visitors[i].fd, .events = POLLIN};
-        poll(watched, VISITORS, TICK_MS);
+        poll(watched, (nfds_t)count, TICK_MS);
         time = now() - start;
         gone = 0;
-        for (int i = 0; i < VISITORS; i++) {
-            visitor_act(&visitors[i], time, port, protocol);
+        for (int i = 0; i < count; i++) {
+            visitor_act(&visitors[i], time, play);
             gone += visitors[i].left >= 0;
         }
     }
-    const struct visitor *quick = &visitors[VISITORS - 1];
-    result->total = time;
-    result->quick_wait = (quick->answered < 0 ? time : quick->answered) - quick->came;
-    if (gone < VISITORS)
+    if (gone < count)
         failure("a client", "got no answer");
+    return time;
 }
 
 /* --- what is shown of it --- */
@@ -172,9 +194,9 @@ static void draw_lane(const struct visitor *visitor)
     printf("%s  %.2f s\n", colour ? "\033[0m" : "", answered - visitor->came);
 }
 
-static void draw(const struct visitor visitors[])
+static void draw(const struct visitor visitors[], int count)
 {
-    for (int i = 0; i < VISITORS; i++)
+    for (int i = 0; i < count; i++)
         draw_lane(&visitors[i]);
     fputs("    0 s", stdout); /* each further tick ends HOLD_COLUMNS after the one before */
     for (int i = 1; i * HOLD_COLUMNS < LANE; i++)
@@ -219,7 +241,7 @@ static void tell(const struct visitor visitors[], const struct result *result)
     else if (!wait && !result->all_tried)
         printf(", but %s clients are the most it takes", served);
     else if (!wait)
-        printf(", %s among %s clients an echo costs %.2f ms of CPU",
+        printf(", %s among %s clients an answer costs %.2f ms of CPU",
                result->echo_cost > COSTLY ? "but" : "and", served, result->echo_cost * 1000);
     puts(".");
 }
@@ -288,14 +310,31 @@ static void measure_crowd(struct result *result, const struct process *server,
         client_reset(fds[--count]);
 }
 
+/* The same request five times at once. */
+static void show_scene(const struct scene *scene, int port)
+{
+    struct visitor visitors[CROWD];
+    char request[128];
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: demo\r\n\r\n", scene->path);
+    struct play play = {port, request, HTTP};
+    for (int i = 0; i < CROWD; i++)
+        visitors[i] = new_visitor((char)('1' + i), 0, 0);
+    printf("  %d x %s: %s\n", CROWD, scene->path, scene->idea);
+    perform(visitors, CROWD, &play);
+    draw(visitors, CROWD);
+}
+
+static void show_scenes(const char *chapter, int port)
+{
+    for (int i = 0; i < SCENES; i++)
+        if (strcmp(scenes[i].chapter, chapter) == 0)
+            show_scene(&scenes[i], port);
+}
+
 static struct result show_chapter(const struct chapter *chapter, int most)
 {
-    struct visitor visitors[VISITORS] = {
-        {0, HOLD, -1, -1, -1, -1, 'A'},
-        {0, HOLD, -1, -1, -1, -1, 'B'},
-        {0, HOLD, -1, -1, -1, -1, 'C'},
-        {LATER, 0, -1, -1, -1, -1, 'D'},
-    };
+    struct visitor visitors[VISITORS] = {new_visitor('A', 0, HOLD), new_visitor('B', 0, HOLD),
+                                         new_visitor('C', 0, HOLD), new_visitor('D', LATER, 0)};
     struct result result = {0};
     const char *path = program(chapter->name, "server");
     int title = printf("%s: %s", chapter->name, chapter->idea);
@@ -307,11 +346,15 @@ static struct result show_chapter(const struct chapter *chapter, int most)
     fflush(stdout);
 
     struct process server = server_start(path, NULL, 0);
-    play(visitors, &result, server.port, chapter->protocol);
-    draw(visitors);
+    struct play play = {server.port, protocols[chapter->protocol].request, chapter->protocol};
+    const struct visitor *quick = &visitors[VISITORS - 1];
+    result.total = perform(visitors, VISITORS, &play);
+    result.quick_wait = (quick->answered < 0 ? result.total : quick->answered) - quick->came;
+    draw(visitors, VISITORS);
     measure_idle(&result, &server);
     measure_crowd(&result, &server, chapter->protocol, most);
     tell(visitors, &result);
+    show_scenes(chapter->name, server.port);
     if (process_end(&server, SIGTERM) != 0)
         failure(chapter->name, "its server did not end with exit status 0");
     puts("");
@@ -353,7 +396,7 @@ static void show_clients(void)
 static void show_table(const struct result results[])
 {
     puts("                      all four         D    CPU  clients served   CPU for an\n"
-         "chapter                   took    waited at rest at the same time echo among");
+         "chapter                   took    waited at rest at the same time answer among");
     for (int i = 0; i < CHAPTERS; i++)
         if (results[i].total > 0) /* it is there */
             printf("%-22s %5.2f s %7.2f s %4.0f %%  %6s%-12s %7.2f ms\n", chapters[i].name,

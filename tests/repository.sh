@@ -30,7 +30,7 @@ changed() { # CHAPTER CHAPTER: lines that differ between their servers
     diff "$1"*/server.c "$2"*/server.c | grep -c '^[<>]'
 }
 check 'diff 01 02' at_most "$(changed 01 02)" 140 'changed lines'
-for pair in 02:03 03:04 04:05; do
+for pair in 02:03 03:04 04:05 05:06; do
     from=${pair%:*} to=${pair#*:}
     check "diff $from $to" at_most "$(changed "$from" "$to")" 80 'changed lines'
 done
@@ -44,7 +44,7 @@ longest_function() { # FILE: lines of its longest function, from its name to its
 for file in 0[1-6]*/server.c; do
     check "$file is short" at_most "$(wc -l < "$file")" 260 lines
 done
-for file in 0*/*.c tests/*.c tests/bench/*.c; do
+for file in 0*/*.c 0*/*/*.c tests/*.c tests/bench/*.c; do
     check "functions of $file are short" at_most "$(longest_function "$file")" 50 \
         'lines in the longest function'
 done
@@ -56,6 +56,34 @@ alone() { # FILE: compiles elsewhere, with nothing but itself
 }
 for file in 0[1-5]*/server.c 0*/client.c; do
     check "cc -o server $file" alone "$file"
+done
+
+folder_alone() { # CHAPTER FILES...: they compile in a copy of the folder, and know their options
+    folder=$1
+    shift
+    rm -rf "$work/folder"
+    cp -R "$folder" "$work/folder"
+    (cd "$work/folder" && rm -f server && ${CC:-cc} -o server "$@" -pthread && ./server --help)
+}
+check '06 builds alone' folder_alone 06-kqueue -Icompat server.c compat/kqueue.c
+for folder in 0[7-9]*; do
+    # shellcheck disable=SC2046 # several names
+    check "cc *.c -pthread in $folder" folder_alone "$folder" $(cd "$folder" && echo *.c)
+done
+says_what_it_has() {
+    "$work/folder/server" --backend kqueue > "$work/said" 2>&1
+    test $? -eq 2 || return 1
+    cat "$work/said"
+    test "$(cat "$work/said")" = 'server: kqueue: not on this system; have epoll, poll, select'
+}
+[ "$(uname)" != Linux ] || check 'a copied 07 has no kqueue, and says so' says_what_it_has
+
+# What is only used on Linux here compiles for the systems it is written for.
+for system in macos freebsd; do
+    for file in 06-kqueue/server.c 07-event-loop/backend_kqueue.c; do
+        check "$file, with the declarations of $system" "${CC:-cc}" -std=gnu11 -fsyntax-only -Wall \
+            -Wextra -Wconversion -Werror -Itests/kqueue_headers/$system "$file"
+    done
 done
 
 # --- the Makefile, in a clone of its own ---

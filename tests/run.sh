@@ -1,9 +1,10 @@
 #!/bin/sh
 # Runs the tests and counts them; called by `make test`, which says with what (CH, SERVER, SAN: see
 # `make help`; BUILD, IN: where the programs are). The last line is "N passed, N failed".
-log=$BUILD/tests/log
-tap=$BUILD/tests/tap
-: > "$log"
+#
+# Suites spend their time waiting, so JOBS of them (default 3) run side by side: each is this script
+# again, as `run.sh one NUMBER ARGUMENTS...`.
+work=$BUILD/tests/run
 
 # Each suite reports in TAP: a line "ok ..." or "not ok ..." for each test.
 report() { # TITLE STATUS: says how the suite went whose lines are in $tap
@@ -14,18 +15,24 @@ report() { # TITLE STATUS: says how the suite went whose lines are in $tap
         echo "not ok - $1: ended with status $2" >> "$tap"
         failed=$((failed + 1))
     fi
-    printf '  %-34s %3d passed, %d failed\n' "$1" "$passed" "$failed"
-    grep '^not ok' "$tap" | sed 's/^not ok/    FAILED/'
-    cat "$tap" >> "$log"
+    printf '  %-38s %3d passed, %d failed\n%s' "$1" "$passed" "$failed" \
+        "$(grep '^not ok' "$tap" | sed 's/^not ok/    FAILED/; $a\
+')"
 }
 
-suite() { # CHAPTER SERVER [OPTIONS]
+suite() { # CHAPTER SERVER [OPTIONS]: what a chapter's server has to do; "echo": any echo server
+    title=$1${3:+ $3}
+    [ "$1" != echo ] || title=${2#"$IN"}
     client=$IN$1/client
     [ -x "$client" ] && [ -z "$SERVER" ] && [ -z "${3:-}" ] || client=
-    rm -f "$tap"
     CLIENT=$client SLOW_PEER=$BUILD/tests/slow-peer CK_TAP_LOG_FILE_NAME=$tap CK_VERBOSITY=silent \
         "$BUILD/tests/suite" "$1" "$2" "${3:-}"
-    report "$1${3:+ $3}" $?
+    report "$title" $?
+}
+
+unit() { # NAME: a suite that calls functions, and not a program
+    CK_TAP_LOG_FILE_NAME=$tap CK_VERBOSITY=silent "$BUILD/tests/$1"
+    report "$1" $?
 }
 
 script() { # TITLE COMMAND...: a command that prints TAP itself
@@ -35,27 +42,72 @@ script() { # TITLE COMMAND...: a command that prints TAP itself
     report "$title" $?
 }
 
+if [ "${1:-}" = one ]; then
+    tap=$work/$2
+    shift 2
+    "$@"
+    exit 0
+fi
+
+# --- what there is to do: a line each, with quoted arguments ---
+
+rm -rf "$work"
+mkdir -p "$work"
+count=0
+plan() {
+    count=$((count + 1))
+    printf '%d' $count
+    printf ' "%s"' "$@"
+    printf '\n'
+}
+
+plan_chapter() { # CHAPTER SERVER
+    plan suite "$1" "$2"
+    case $1 in
+    05-epoll | 06-kqueue)
+        plan suite "$1" "$2" --edge ;;
+    07-event-loop)
+        for backend in poll kqueue select; do
+            [ "$backend$SAN" = selectthread ] || plan suite "$1" "$2" "--backend $backend"
+        done ;;
+    esac
+    [ -z "$SERVER" ] || return
+    case $1 in
+    06-kqueue)
+        plan unit test_kqueue ;;
+    07-event-loop)
+        plan unit test_loop
+        plan unit test_http
+        plan unit test_coroutine
+        plan suite echo "$IN$1/coroutines/await_echo" ;;
+    esac
+}
+
 for chapter in ${CH:-0[1-9]-*}; do
     [ -d "$chapter" ] || { echo "CH=$chapter: no such chapter" >&2; exit 2; }
     if [ -z "$SERVER" ] && [ ! -x "$IN$chapter/server" ]; then
-        echo "  $chapter: skipped, not for this system"
+        echo "  $chapter: skipped, not for this system" >&2
         continue
     fi
-    if [ "$chapter$SAN" = 03-selectthread ]; then
-        # its runtime does not know that select() blocks, and keeps SIGTERM back for ever
-        echo "  $chapter: skipped, ThreadSanitizer delivers no signal during select()"
-        continue
-    fi
-    suite "$chapter" "${SERVER:-$IN$chapter/server}"
-    [ "$chapter" = 05-epoll ] && suite "$chapter" "${SERVER:-$IN$chapter/server}" --edge
-done
-if [ -z "$CH$SERVER$SAN" ]; then
+    # ThreadSanitizer's runtime does not know that select() blocks, and keeps SIGTERM back for ever
+    [ "$chapter$SAN" != 03-selectthread ] || continue
+    plan_chapter "$chapter" "${SERVER:-$IN$chapter/server}"
+done > "$work/plan"
+
+export SERVER SAN BUILD IN
+xargs -L 1 -P "${JOBS:-3}" sh "$0" one < "$work/plan"
+if [ -z "$CH$SERVER$SAN" ]; then # these measure, or start jobs of their own: one after the other
+    tap=$work/mutants
     script 'servers broken on purpose' sh tests/mutants/run.sh "$BUILD/tests/suite"
+    tap=$work/repository
     script 'the repository' sh tests/repository.sh
+    tap=$work/readme
     script 'commands in the READMEs' sh tests/readme.sh
 fi
 
-passed=$(grep -c '^ok' "$log")
-failed=$(grep -c '^not ok' "$log")
+rm "$work/plan"
+cat "$work"/* > "$BUILD/tests/log"
+passed=$(grep -c '^ok' "$BUILD/tests/log")
+failed=$(grep -c '^not ok' "$BUILD/tests/log")
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -502,19 +502,19 @@ END_TEST
  * server: it has to look by itself. */
 START_TEST(more_descriptors_while_it_runs)
 {
-    server = server_start(subject.server, subject.args, 8);
+    server = server_start(subject.server, subject.args, 12);
 #ifdef __linux__
-    int fds[10];
-    for (int i = 0; i < 10; i++) {
+    int fds[12];
+    for (int i = 0; i < 12; i++) {
         fds[i] = connect_client();
         ck_assert(client_send(fds[i], "x", 1));
     }
-    ck_assert(!client_has_input(fds[9], 0.5));
+    ck_assert(!client_has_input(fds[11], 0.5));
     struct rlimit limit;
     ck_assert_int_eq(prlimit(server.pid, RLIMIT_NOFILE, NULL, &limit), 0);
     limit.rlim_cur = FEW;
     ck_assert_int_eq(prlimit(server.pid, RLIMIT_NOFILE, &limit, NULL), 0);
-    ck_assert_msg(client_has_input(fds[9], patience()), "descriptors are free, and none is used");
+    ck_assert_msg(client_has_input(fds[11], patience()), "descriptors are free, and none is used");
 #endif
 }
 END_TEST

@@ -174,7 +174,7 @@ START_TEST(two_thousand_at_once)
 }
 END_TEST
 
-/* --- 05 --- */
+/* --- 05, 06 --- */
 
 START_TEST(ten_thousand_at_once)
 {
@@ -229,7 +229,8 @@ START_TEST(greedy_client_starves_nobody)
 END_TEST
 
 /* Counts system calls in what strace wrote: how often in all, and the longest row of recvfrom()
- * without a return to epoll_wait(). Clients have to be registered as edge-triggered throughout. */
+ * without a return to the wait. In 05, clients have to be registered as edge-triggered throughout.
+ */
 static void count_calls(const char *path, int *receives, int *longest)
 {
     char line[512];
@@ -238,7 +239,7 @@ static void count_calls(const char *path, int *receives, int *longest)
     ck_assert_ptr_nonnull(trace);
     while (fgets(line, sizeof line, trace)) {
         row = strncmp(line, "recvfrom", 8) == 0 ? row + 1 : 0;
-        if (strncmp(line, "epoll_ctl", 9) == 0 && *receives > 0)
+        if (strncmp(line, "epoll_ctl", 9) == 0 && *receives > 0 && subject.chapter == 5)
             ck_assert_msg(strstr(line, "EPOLLET") != NULL, "not edge-triggered: %s", line);
         *receives += row > 0;
         *longest = row > *longest ? row : *longest;
@@ -255,9 +256,8 @@ START_TEST(edge_triggered_reads_in_shares)
     ck_assert(file >= 0);
     close(file);
     snprintf(bytes, sizeof bytes, "-o%s", trace);
-    const char *argv[] = {
-        "/usr/bin/strace", bytes,    "-s0", "-etrace=recvfrom,epoll_wait,epoll_ctl",
-        subject.server,    "--edge", "0",   NULL};
+    const char *argv[] = {"/usr/bin/strace", bytes,    "-s0", "-etrace=recvfrom,/epoll_",
+                          subject.server,    "--edge", "0",   NULL};
     if (access(argv[0], X_OK) == 0) {
         struct process traced = process_start(argv, 0);
         if ((server.port = process_listening(&traced)) > 0) {
@@ -273,6 +273,47 @@ START_TEST(edge_triggered_reads_in_shares)
         fprintf(stderr, "edge_triggered_reads_in_shares: skipped, strace does not work here\n");
     else
         ck_assert_msg(longest <= 64, "%d reads of one client in a row", longest);
+}
+END_TEST
+
+/* --- 06: timers are events, too --- */
+
+/* Waits until the process has printed text, behind `after` in its output. Returns where. */
+static const char *wait_for_text(struct process *process, const char *after, const char *text)
+{
+    for (double end = now() + patience(); !strstr(after, text); sleep_for(0.05)) {
+        process_read_output(process);
+        ck_assert_msg(now() < end, "no '%s' in '%s'", text, process->output);
+    }
+    return strstr(after, text);
+}
+
+START_TEST(ticks_count_the_clients)
+{
+    char args[64];
+    int fds[3], ticks = 0;
+    snprintf(args, sizeof args, "%s --tick", subject.args);
+    double start = now();
+    struct process ticking = server_start(subject.server, args, 0);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_ge(fds[i] = client_connect(ticking.port), 0);
+    const char *three = wait_for_text(&ticking, ticking.output, "\n3 clients\n");
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+    wait_for_text(&ticking, three, "\n0 clients\n");
+    ck_assert_int_eq(process_end(&ticking, SIGTERM), 0);
+    for (const char *line = ticking.output; (line = strstr(line, " clients\n")); line++)
+        ticks++;
+    ck_assert_msg(ticks <= now() - start + 1, "%d ticks in %.1f s: not one a second", ticks,
+                  now() - start);
+}
+END_TEST
+
+START_TEST(no_ticks_unless_asked_for)
+{
+    sleep_for(1.5);
+    process_read_output(&server);
+    ck_assert_ptr_null(strstr(server.output, "clients"));
 }
 END_TEST
 
@@ -298,8 +339,12 @@ Suite *lesson_suite(void)
     }
     if (subject.chapter == 4)
         tcase_add_test(lesson, two_thousand_at_once);
-    if (subject.chapter == 5)
+    if (subject.chapter >= 5)
         tcase_add_test(lesson, ten_thousand_at_once);
+    if (subject.chapter == 6) {
+        tcase_add_test(lesson, ticks_count_the_clients);
+        tcase_add_test(lesson, no_ticks_unless_asked_for);
+    }
     if (strstr(subject.args, "--edge"))
         tcase_add_test(lesson, edge_triggered_reads_in_shares);
     suite_add_tcase(suite, lesson);
