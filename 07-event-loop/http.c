@@ -47,22 +47,17 @@ enum { FIRST_SIZE = 512 }; /* of a buffer; it doubles from there on */
 /* Where a character may stand: one digit for each character, the sum of what it is good for. An
  * ASCII digit's low bits are its value. */
 enum { IN_VALUE = 1, IN_TARGET = 2, IN_TOKEN = 4 };
-static const char good_for[] = "0000000001000000" /* control characters, of them HTAB */
-                               "0000000000000000"
-                               "1735777733773773" /*  !"#$%&'()*+,-./ */
-                               "7777777777333333" /* 0123456789:;<=>? */
-                               "3777777777777777" /* @ABCDEFGHIJKLMNO */
-                               "7777777777733377" /* PQRSTUVWXYZ[\]^_ */
-                               "7777777777777777" /* `abcdefghijklmno */
-                               "7777777777737370" /* pqrstuvwxyz{|}~  */
-                               "1111111111111111" /* obs-text (RFC 9110, 5.5) */
-                               "1111111111111111"
-                               "1111111111111111"
-                               "1111111111111111"
-                               "1111111111111111"
-                               "1111111111111111"
-                               "1111111111111111"
-                               "1111111111111111";
+static const char good_for[] =
+    "0000000001000000"
+    "0000000000000000" /* control characters, but for HTAB */
+    "1735777733773773" /*  !"#$%&'()*+,-./ */
+    "7777777777333333" /* 0123456789:;<=>? */
+    "3777777777777777" /* @ABCDEFGHIJKLMNO */
+    "7777777777733377" /* PQRSTUVWXYZ[\]^_ */
+    "7777777777777777" /* `abcdefghijklmno */
+    "7777777777737370" /* pqrstuvwxyz{|}~  */
+    "1111111111111111111111111111111111111111111111111111111111111111"
+    "1111111111111111111111111111111111111111111111111111111111111111"; /* RFC 9110, 5.5 */
 
 /* How many characters from here on are good for that. The NUL at the end is good for nothing. */
 static size_t span(const char *text, int where)
@@ -127,12 +122,19 @@ static bool decode(char *out, const char *text, size_t length, bool plus)
 
 /* --- memory and ends --- */
 
-static void refuse(struct http_parser *parser, int status, const char *error)
+/* Always returns false, as do the functions below that have refused what they were to take. */
+static bool refuse(struct http_parser *parser, int status, const char *error)
 {
     parser->state = HTTP_FAILED;
     parser->status = status;
     parser->error = error;
     parser->wants_continue = false;
+    return false;
+}
+
+static bool refuse_body(struct http_parser *parser)
+{
+    return refuse(parser, 413, "the body is larger than is accepted here");
 }
 
 /* Makes the buffer at least so large. By doubling, so that a byte is moved twice at most on
@@ -146,10 +148,8 @@ static bool reserve(struct http_parser *parser, char **buffer, size_t *size, siz
     while (larger < need)
         larger = larger > most / 2 ? most : larger * 2;
     char *moved = realloc(*buffer, larger);
-    if (!moved) {
-        refuse(parser, 500, "out of memory");
-        return false;
-    }
+    if (!moved)
+        return refuse(parser, 500, "out of memory");
     *buffer = moved;
     *size = larger;
     return true;
@@ -201,81 +201,69 @@ static bool is_host(const char *text, size_t length)
     return i == length && port <= 65535;
 }
 
-/* Reads "HTTP/1.1" and what ends it. Returns whether that is so. */
+/* Reads "HTTP/1.1", behind which there has to be that character. */
 static bool take_version(struct http_parser *parser, const char *text, char end)
 {
     if (strncmp(text, "HTTP/", 5) != 0 || digit(text[5], 10) < 0 || text[6] != '.' ||
-        digit(text[7], 10) < 0 || text[8] != end) {
-        refuse(parser, 400, "the start line is malformed; write 'GET /path HTTP/1.1'");
-        return false;
-    }
-    if (text[5] != '1' || text[7] > '1') {
-        refuse(parser, 505, "this version is not spoken here; use HTTP/1.1 or HTTP/1.0");
-        return false;
-    }
+        digit(text[7], 10) < 0 || text[8] != end)
+        return refuse(parser, 400, "the start line is malformed; write 'GET /path HTTP/1.1'");
+    if (text[5] != '1' || text[7] > '1')
+        return refuse(parser, 505, "this version is not spoken here; use HTTP/1.1 or HTTP/1.0");
     parser->minor_version = text[7] - '0';
     return true;
 }
 
 /* Keeps path and query of the target, which begins where the path is to be kept, in one of three
- * forms (RFC 9112, 3.2). The fourth, CONNECT's host:port, asks for a tunnel: only a proxy has it.
- */
-static void take_target(struct http_parser *parser, char *target)
+ * forms (RFC 9112, 3.2). The fourth, CONNECT's host:port, asks for a tunnel: a proxy's business. */
+static bool take_target(struct http_parser *parser, char *target)
 {
     const char *path = target;
     if (strncasecmp(target, "http://", 7) == 0) {
         const char *host = target + 7;
         path = host + strcspn(host, "/?");
-        if (*host == ':' || path == host || !is_host(host, (size_t)(path - host))) {
-            refuse(parser, 400, "the target's host is malformed; write http://host:port/path");
-            return;
-        }
+        if (*host == ':' || path == host || !is_host(host, (size_t)(path - host)))
+            return refuse(parser, 400, "the target's host is malformed; write http://host/path");
     } else if (*target != '/' &&
                (strcmp(target, "*") != 0 || strcmp(parser->head, "OPTIONS") != 0)) {
-        refuse(parser, 400, "the target has to be /path, http://host/path, or * with OPTIONS");
-        return;
+        return refuse(parser, 400,
+                      "the target has to be /path, http://host/path, or * with OPTIONS");
     }
     const char *query = path + strcspn(path, "?");
     size_t length = (size_t)(query - path);
     query += *query == '?';
-    if (length == 0) {
-        path = "/"; /* RFC 9110, 4.2.3 */
-        length = 1;
-    }
-    if (!decode(target, path, length, false)) {
-        refuse(parser, 400, "the path has a bad escape; write %XX with two hex digits, not %00");
-        return;
-    }
+    if (length == 0) /* RFC 9110, 4.2.3 */
+        memcpy(target, "/", 2);
+    else if (!decode(target, path, length, false))
+        return refuse(parser, 400, "the path has a bad escape; write %XX with hex digits, not %00");
     char *kept = next_string(target);
     memmove(kept, query, strlen(query) + 1);
     parser->head_length = (size_t)(next_string(kept) - parser->head);
+    return true;
 }
 
 /* METHOD SP target SP version: one space each (RFC 9112, 3). */
-static void take_request_line(struct http_parser *parser, char *line)
+static bool take_request_line(struct http_parser *parser, char *line)
 {
     size_t method = span(line, IN_TOKEN);
     char *target = line + method + 1;
     size_t length = method > 0 && line[method] == ' ' ? span(target, IN_TARGET) : 0;
-    if (length == 0 || target[length] != ' ') {
-        refuse(parser, 400, "the request line is malformed; write 'GET /path HTTP/1.1'");
-    } else if (take_version(parser, target + length + 1, '\0')) {
-        line[method] = target[length] = '\0';
-        take_target(parser, target);
-    }
+    if (length == 0 || target[length] != ' ')
+        return refuse(parser, 400, "the request line is malformed; write 'GET /path HTTP/1.1'");
+    line[method] = target[length] = '\0';
+    return take_version(parser, target + length + 1, '\0') && take_target(parser, target);
 }
 
 /* version SP 3DIGIT SP reason, which may be empty (RFC 9112, 4). */
-static void take_status_line(struct http_parser *parser, const char *line, size_t length)
+static bool take_status_line(struct http_parser *parser, const char *line, size_t length)
 {
     size_t code = 0;
     if (!take_version(parser, line, ' '))
-        return;
+        return false;
     if (read_number(line + 9, 10, &code) != 3 || code < 100 || line[12] != ' ' ||
         span(line + 13, IN_VALUE) != length - 13)
-        refuse(parser, 400, "the status line is malformed; write 'HTTP/1.1 200 OK'");
-    else
-        parser->status = (int)code;
+        return refuse(parser, 400, "the status line is malformed; write 'HTTP/1.1 200 OK'");
+    parser->status = (int)code;
+    return true;
 }
 
 /* --- header fields --- */
@@ -370,62 +358,51 @@ static void note_field(struct http_parser *parser, const char *name, const char 
 }
 
 /* name ":" OWS value OWS (RFC 9112, 5). What is in a trailer section is checked, and dropped. */
-static void take_field(struct http_parser *parser, char *line, size_t length)
+static bool take_field(struct http_parser *parser, char *line, size_t length)
 {
     size_t name = span(line, IN_TOKEN);
     char *value = line + name + 1, *end = line + length;
-    if (++parser->fields > HTTP_FIELDS_MAX) {
-        refuse(parser, 431, "there are more than 100 header fields");
-        return;
-    }
-    if (is_blank(*line)) { /* RFC 9112, 2.2 and 5.2 */
-        refuse(parser, 400, "a header line begins with white space; write a field on one line");
-        return;
-    }
-    if (name == 0 || line[name] != ':') {
-        refuse(parser, 400,
-               is_blank(line[name]) ? "there is white space before a colon; write 'Name: value'"
-                                    : "a header line is malformed; write 'Name: value'");
-        return;
-    }
+    if (++parser->fields > HTTP_FIELDS_MAX)
+        return refuse(parser, 431, "there are more than 100 header fields");
+    if (is_blank(*line)) /* RFC 9112, 2.2 and 5.2 */
+        return refuse(parser, 400, "a header line begins with white space; write 'Name: value'");
+    if (is_blank(line[name])) /* RFC 9112, 5.1 */
+        return refuse(parser, 400, "there is white space before a colon; write 'Name: value'");
+    if (name == 0 || line[name] != ':')
+        return refuse(parser, 400, "a header line is malformed; write 'Name: value'");
     while (is_blank(*value))
         value++;
     while (end > value && is_blank(end[-1]))
         end--;
-    length = (size_t)(end - value);
     *end = '\0';
-    if (span(value, IN_VALUE) != length) {
-        refuse(parser, 400, "a header field's value has a control character");
-        return;
-    }
+    length = (size_t)(end - value);
+    if (span(value, IN_VALUE) != length)
+        return refuse(parser, 400, "a header field's value has a control character; send text");
     if (parser->step == TRAILER)
-        return;
+        return true;
     line[name] = '\0';
     memmove(line + name + 1, value, length + 1);
     parser->head_length += name + 1 + length + 1;
     note_field(parser, line, line + name + 1, length);
+    return true;
 }
 
 /* --- the end of the head --- */
 
-/* What must not be, whatever the body. Returns false if it has failed. */
+/* What must not be, whatever the body. */
 static bool check_head(struct http_parser *parser)
 {
     unsigned seen = parser->seen, codings = seen & (SEEN_CHUNKED | SEEN_OTHER_CODING);
     if (parser->kind == HTTP_REQUEST && parser->minor_version == 1 && !(seen & SEEN_HOST))
-        refuse(parser, 400, "there is no Host field; HTTP/1.1 wants one"); /* RFC 9112, 3.2 */
-    else if (codings && parser->minor_version == 0)                        /* RFC 9112, 6.1 */
-        refuse(parser, 400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length");
-    else if (codings && (seen & SEEN_LENGTH)) /* RFC 9112, 6.1 */
-        refuse(parser, 400, "there are both Content-Length and Transfer-Encoding; send one");
-    else if (seen & SEEN_OTHER_CODING)
-        refuse(parser, 501, "this Transfer-Encoding is not known here; use chunked alone");
-    return parser->state != HTTP_FAILED;
-}
-
-static void body_too_large(struct http_parser *parser)
-{
-    refuse(parser, 413, "the body is larger than is accepted here");
+        return refuse(parser, 400,
+                      "there is no Host field; HTTP/1.1 wants one"); /* RFC 9112, 3.2 */
+    if (codings && parser->minor_version == 0)                       /* RFC 9112, 6.1 */
+        return refuse(parser, 400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length");
+    if (codings && (seen & SEEN_LENGTH)) /* RFC 9112, 6.1 */
+        return refuse(parser, 400, "there are Content-Length and Transfer-Encoding; send one");
+    if (seen & SEEN_OTHER_CODING)
+        return refuse(parser, 501, "this Transfer-Encoding is not known here; use chunked alone");
+    return true;
 }
 
 /* Finds out how the message ends (RFC 9112, 6.3), and in what state it is now. */
@@ -438,14 +415,12 @@ static void start_body(struct http_parser *parser)
         complete(parser);
     } else if (framed == SEEN_CHUNKED) {
         parser->step = CHUNK_SIZE;
-    } else if (framed) {
-        parser->step = BODY;
-        parser->left = parser->content_length;
-        if (parser->left > parser->body_max)
-            body_too_large(parser);
+    } else if (framed && parser->content_length > parser->body_max) {
+        refuse_body(parser);
     } else {
-        parser->step = BODY_TO_END;
-        parser->keep_alive = false;
+        parser->step = framed ? BODY : BODY_TO_END;
+        parser->left = framed ? parser->content_length : parser->body_max;
+        parser->keep_alive = parser->keep_alive && framed;
     }
 }
 
@@ -461,16 +436,17 @@ static void end_head(struct http_parser *parser)
     }
     if (!check_head(parser))
         return;
-    parser->keep_alive = !(parser->seen & SEEN_CLOSE) && /* RFC 9112, 9.3 */
-                         (parser->minor_version == 1 || (parser->seen & SEEN_KEEP_ALIVE));
+    unsigned seen = parser->seen;
+    parser->keep_alive = !(seen & SEEN_CLOSE) && /* RFC 9112, 9.3 */
+                         (parser->minor_version == 1 || (seen & SEEN_KEEP_ALIVE));
     start_body(parser);
-    /* RFC 9110, 10.1.1. In HTTP/1.0 the field means nothing. */
+    /* RFC 9110, 10.1.1: expectations are a request's, and mean nothing in HTTP/1.0 */
     if (parser->kind == HTTP_RESPONSE || parser->minor_version == 0 || parser->state == HTTP_FAILED)
         return;
-    if (parser->seen & SEEN_OTHER_EXPECTATION)
+    if (seen & SEEN_OTHER_EXPECTATION)
         refuse(parser, 417, "this Expect is not known here; 100-continue is");
     else
-        parser->wants_continue = parser->state == HTTP_READING && (parser->seen & SEEN_CONTINUE);
+        parser->wants_continue = parser->state == HTTP_READING && (seen & SEEN_CONTINUE);
 }
 
 /* --- lines --- */
@@ -484,39 +460,47 @@ static void take_chunk_size(struct http_parser *parser, const char *line, size_t
         span(line + digits, IN_VALUE) != length - digits)
         refuse(parser, 400, "a chunk's size is malformed; write hex digits and CRLF");
     else if (parser->left > parser->body_max - parser->body_length)
-        body_too_large(parser);
+        refuse_body(parser);
     parser->step = parser->left > 0 ? CHUNK_DATA : TRAILER;
 }
 
-/* A line has come, of that length without its CRLF, and NUL-terminated. */
+/* RFC 9112, 2.1. Empty lines before a request are no part of it (2.2). */
+static void take_start_line(struct http_parser *parser, char *line, size_t length)
+{
+    if (length == 0 && parser->kind == HTTP_REQUEST) {
+        parser->state = HTTP_EMPTY;
+        return;
+    }
+    parser->step = HEADER;
+    if (parser->kind == HTTP_REQUEST)
+        take_request_line(parser, line);
+    else
+        take_status_line(parser, line, length);
+}
+
+/* A line has come, with its LF. */
 static void take_line(struct http_parser *parser, char *line, size_t length)
 {
-    switch (parser->step) {
-    case START_LINE:
-        if (length == 0 && parser->kind == HTTP_REQUEST) {
-            parser->state = HTTP_EMPTY; /* empty lines before a request: RFC 9112, 2.2 */
-            return;
-        }
-        parser->step = HEADER;
-        if (parser->kind == HTTP_REQUEST)
-            take_request_line(parser, line);
-        else
-            take_status_line(parser, line, length);
+    size_t text = length < 2 ? 0 : length - 2;
+    if (length < 2 || line[text] != '\r') { /* RFC 9112, 2.2, leaves the choice */
+        refuse(parser, 400, "a line does not end with CRLF");
         return;
-    case CHUNK_SIZE:
-        take_chunk_size(parser, line, length);
-        return;
-    case CHUNK_END:
-        parser->step = CHUNK_SIZE;
-        return;
-    default: /* HEADER, TRAILER */
-        if (length > 0)
-            take_field(parser, line, length);
-        else if (parser->step == HEADER)
-            end_head(parser);
-        else
-            complete(parser);
     }
+    line[text] = '\0';
+    if (strlen(line) != text)
+        refuse(parser, 400, "a line has a NUL character; send text");
+    else if (parser->step == START_LINE)
+        take_start_line(parser, line, text);
+    else if (parser->step == CHUNK_SIZE)
+        take_chunk_size(parser, line, text);
+    else if (parser->step == CHUNK_END)
+        parser->step = CHUNK_SIZE;
+    else if (text > 0)
+        take_field(parser, line, text);
+    else if (parser->step == HEADER)
+        end_head(parser);
+    else
+        complete(parser);
 }
 
 /* The most bytes the line may have that is coming, with its CRLF. */
@@ -562,46 +546,34 @@ static size_t feed_line(struct http_parser *parser, const char *bytes, size_t le
         return 0;
     memcpy(parser->head + kept, bytes, taken);
     parser->line_length += taken;
-    if (!end) {
-        if (taken == most)
-            line_too_long(parser);
-        return taken;
+    if (end) {
+        length = parser->line_length;
+        parser->line_length = 0;
+        if (parser->step != CHUNK_SIZE && parser->step != CHUNK_END)
+            parser->head_taken += length;
+        take_line(parser, parser->head + parser->head_length, length);
+    } else if (taken == most) {
+        line_too_long(parser);
     }
-    char *line = parser->head + parser->head_length;
-    size_t line_length = parser->line_length;
-    parser->line_length = 0;
-    if (parser->step != CHUNK_SIZE && parser->step != CHUNK_END)
-        parser->head_taken += line_length;
-    if (line_length < 2 || line[line_length - 2] != '\r') {
-        refuse(parser, 400, "a line does not end with CRLF"); /* RFC 9112, 2.2: may be refused */
-        return taken;
-    }
-    line[line_length - 2] = '\0';
-    take_line(parser, line, line_length - 2);
     return taken;
 }
 
 /* Takes bytes of the body, or of a chunk. */
 static size_t feed_body(struct http_parser *parser, const char *bytes, size_t length)
 {
-    bool to_end = parser->step == BODY_TO_END;
-    size_t most = to_end ? parser->body_max - parser->body_length : parser->left;
-    size_t taken = length < most ? length : most;
-    if (taken == 0) { /* only to the end */
-        body_too_large(parser);
+    size_t taken = length < parser->left ? length : parser->left;
+    if (taken == 0) /* then it goes to the end of the stream, and that is too far */
+        refuse_body(parser);
+    else if (reserve(parser, &parser->content, &parser->content_size,
+                     parser->body_length + taken + 1, parser->body_max + 1))
+        memcpy(parser->content + parser->body_length, bytes, taken);
+    if (parser->state == HTTP_FAILED)
         return 0;
-    }
-    if (!reserve(parser, &parser->content, &parser->content_size, parser->body_length + taken + 1,
-                 parser->body_max + 1))
-        return 0;
-    memcpy(parser->content + parser->body_length, bytes, taken);
     parser->body_length += taken;
-    if (to_end)
-        return taken;
     parser->left -= taken;
     if (parser->left == 0 && parser->step == BODY)
         complete(parser);
-    else if (parser->left == 0)
+    else if (parser->left == 0 && parser->step == CHUNK_DATA)
         parser->step = CHUNK_END;
     return taken;
 }
@@ -752,17 +724,12 @@ size_t http_write_head(char *out, size_t size, const struct http_head *head)
 /* The length of the UTF-8 character that begins here (RFC 3629), or 0 if none does. */
 static size_t utf8_length(const char *text, size_t length)
 {
-    static const unsigned char prefix[] = {0, 0, 0xc0, 0xe0, 0xf0, 0xf8};
     static const unsigned smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char first = (unsigned char)*text;
-    size_t n = 2;
-    if (first < 0x80)
-        return 1;
-    while (n < 5 && first >= prefix[n + 1])
-        n++;
-    if (first < prefix[2] || n > 4 || n > length)
-        return 0;
-    unsigned character = first & (0x7fU >> n);
+    unsigned first = (unsigned char)*text;
+    size_t n = (size_t)("1111111100002234"[first >> 4] - '0'); /* the first four bits say it */
+    if (n < 2 || n > length)
+        return n == 1;
+    unsigned character = first & (0x7fU >> (n - 1));
     for (size_t i = 1; i < n; i++) {
         if ((text[i] & 0xc0) != 0x80)
             return 0;

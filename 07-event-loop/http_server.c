@@ -49,9 +49,9 @@ struct client {
     size_t owed_start, owed_end, owed_room;
 
     struct timer timer;
-    int64_t since; /* when what allowed_ms() limits began */
-    void (*gone)(void *arg);
-    void *gone_arg;
+    int64_t since;               /* when what allowed_ms() limits began */
+    const struct waiter *waiter; /* while busy, and only if the handler has set one */
+    void *waiter_arg;
 };
 
 struct http_server {
@@ -78,8 +78,8 @@ static void client_close(struct client *client)
     loop_unwatch(server->loop, client->fd);
     close(client->fd);
     timer_stop(server->loop, &client->timer);
-    if (client->gone)
-        client->gone(client->gone_arg);
+    if (client->waiter)
+        client->waiter->gone(client->waiter_arg);
     http_reset(&client->request);
     free(client->unread);
     free(client->owed);
@@ -163,31 +163,47 @@ static const char *date_now(struct http_server *server)
     return server->date;
 }
 
-static void client_update(struct client *client);
+static bool client_update(struct client *client);
+static bool ask_loop(struct client *client);
 
-void client_answer(struct client *client, const struct answer *answer)
+/* Owes the head of an answer, and has room for `more` bytes behind it. False: no memory. */
+static bool owe_head(struct client *client, const struct answer *answer, size_t more)
 {
+    if (answer->length < 0)
+        client->closing = true;
     struct http_head head = {.status = answer->status,
                              .headers = answer->headers,
                              .type = answer->type ? answer->type : "application/json",
-                             .length = (long long)answer->length,
+                             .length = answer->length,
                              .date = date_now(client->server),
                              .keep_alive = !client->closing,
                              .minor_version = client->old ? 0 : 1};
-    size_t body = client->head ? 0 : answer->length;
-    char *out = owe(client, HEAD_MAX + body);
+    char *out = owe(client, HEAD_MAX + more);
     size_t length = out ? http_write_head(out, HEAD_MAX, &head) : 0;
-    if (length > 0) {
-        memcpy(out + length, answer->body, body);
-        client->owed_end += length + body;
-        client->server->counts.requests++;
+    client->owed_end += length;
+    return length > 0;
+}
+
+/* The client's request has been dealt with. */
+static void answered(struct client *client)
+{
+    client->busy = false;
+    client->waiter = NULL;
+    client->server->counts.requests++;
+    if (!client->parsing)
+        client_update(client);
+}
+
+void client_answer(struct client *client, const struct answer *answer)
+{
+    size_t length = client->head ? 0 : (size_t)answer->length;
+    if (owe_head(client, answer, length)) {
+        memcpy(client->owed + client->owed_end, answer->body, length);
+        client->owed_end += length;
     } else { /* no memory: rather no answer than half of one */
         client->closing = true;
     }
-    client->busy = false;
-    client->gone = NULL;
-    if (!client->parsing)
-        client_update(client);
+    answered(client);
 }
 
 void client_answer_json(struct client *client, int status, const char *format, ...)
@@ -197,25 +213,64 @@ void client_answer_json(struct client *client, int status, const char *format, .
     va_start(args, format);
     int length = vsnprintf(body, sizeof body, format, args);
     va_end(args);
-    client_answer(client, &(struct answer){status, NULL, NULL, body, (size_t)length});
+    client_answer(client, &(struct answer){status, NULL, NULL, body, length});
 }
 
 void client_answer_error(struct client *client, int status, const char *headers, const char *what)
 {
     char body[512];
-    int length = snprintf(body, sizeof body, "{\"error\": \"%s\"}\n", what);
-    client_answer(client, &(struct answer){status, headers, NULL, body, (size_t)length});
+    int length = snprintf(body, sizeof body, "{\"error\": \"%s\"}", what);
+    client_answer(client, &(struct answer){status, headers, NULL, body, length});
 }
 
-void client_wait(struct client *client, void (*gone)(void *arg), void *arg)
+void client_wait(struct client *client, const struct waiter *waiter, void *arg)
 {
-    client->gone = gone;
-    client->gone_arg = arg;
+    client->waiter = waiter;
+    client->waiter_arg = arg;
 }
 
 struct loop *client_loop(const struct client *client)
 {
     return client->server->loop;
+}
+
+/* --- answers in bits --- */
+
+void client_drop(struct client *client)
+{
+    client->waiter = NULL;
+    client_close(client);
+}
+
+bool client_begin(struct client *client, const struct answer *answer)
+{
+    if (owe_head(client, answer, 0))
+        return true;
+    client_close(client);
+    return false;
+}
+
+bool client_write(struct client *client, const void *bytes, size_t length)
+{
+    char *out = client->head ? NULL : owe(client, length);
+    if (out) {
+        memcpy(out, bytes, length);
+        client->owed_end += length;
+    }
+    if ((out || client->head) && send_owed(client) && ask_loop(client))
+        return true;
+    client_close(client);
+    return false;
+}
+
+void client_end(struct client *client)
+{
+    answered(client);
+}
+
+size_t client_owed(const struct client *client)
+{
+    return client->owed_end - client->owed_start;
 }
 
 /* --- what comes in --- */
@@ -248,7 +303,7 @@ static size_t read_requests(struct client *client, const char *bytes, size_t len
     size_t used = 0;
     client->parsing = true;
     while (used < length && !client->busy && !client->closing &&
-           client->owed_end - client->owed_start < BUFFER_SIZE) {
+           client_owed(client) < BUFFER_SIZE) {
         bool first = request->state == HTTP_EMPTY;
         used += http_feed(request, bytes + used, length - used);
         if (request->state == HTTP_COMPLETE)
@@ -330,9 +385,20 @@ static bool linger(struct client *client)
     return !client->ended;
 }
 
-/* After anything has happened to the client: sends, goes on reading requests, and asks the loop for
- * what is needed next. The client may be gone afterwards. */
-static void client_update(struct client *client)
+/* Has the loop watch the client for what is needed next. */
+static bool ask_loop(struct client *client)
+{
+    bool receive = client->lingering || (!client->ended && !client->closing && !client->unread);
+    unsigned events = (receive ? LOOP_READ : 0U) | (client->owed ? LOOP_WRITE : 0U);
+    if (events == client->watched)
+        return true;
+    client->watched = events;
+    return loop_watch(client->server->loop, client->fd, events, client_ready, client);
+}
+
+/* After anything has happened to the client: sends, goes on reading requests, and sees to what is
+ * needed next. False: the client was lost, and is gone. */
+static bool client_update(struct client *client)
 {
     bool lives = true;
     do {
@@ -344,14 +410,10 @@ static void client_update(struct client *client)
         else if (client->ended && !client->unread)
             lives = false;
     }
-    bool receive = client->lingering || (!client->ended && !client->closing && !client->unread);
-    unsigned events = (receive ? LOOP_READ : 0U) | (client->owed ? LOOP_WRITE : 0U);
-    struct loop *loop = client->server->loop;
-    if (lives && events != client->watched)
-        lives = loop_watch(loop, client->fd, events, client_ready, client);
-    client->watched = events;
-    if (!lives)
-        client_close(client);
+    if (lives && ask_loop(client))
+        return true;
+    client_close(client);
+    return false;
 }
 
 static void client_ready(struct loop *loop, int fd, unsigned events, void *arg)
@@ -359,10 +421,22 @@ static void client_ready(struct loop *loop, int fd, unsigned events, void *arg)
     (void)loop;
     (void)fd;
     struct client *client = arg;
-    if ((events & LOOP_READ) && !client_readable(client))
+    bool was_owed = client->owed, had_ended = client->ended;
+    if ((events & LOOP_READ) && !client_readable(client)) {
         client_close(client);
-    else
-        client_update(client);
+        return;
+    }
+    const struct waiter *waiter = client->waiter;
+    if (client->ended && !had_ended && waiter && waiter->ended &&
+        waiter->ended(client->waiter_arg)) {
+        client_drop(client);
+        return;
+    }
+    if (!client_update(client) || !was_owed || client->owed)
+        return;
+    waiter = client->waiter;
+    if (waiter && waiter->drained)
+        waiter->drained(client->waiter_arg);
 }
 
 static void client_late(struct loop *loop, void *arg)

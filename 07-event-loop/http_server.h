@@ -38,7 +38,7 @@ struct answer {
     const char *headers; /* further header lines, each with its CRLF; NULL: none */
     const char *type;    /* of the body; NULL: application/json */
     const char *body;    /* copied; not sent in answer to HEAD */
-    size_t length;       /* of the body, in bytes */
+    long long length;    /* of the body, in bytes */
 };
 void client_answer(struct client *client, const struct answer *answer);
 
@@ -49,10 +49,35 @@ void client_answer_json(struct client *client, int status, const char *format, .
 /* The same with {"error": what}. what needs no escapes. headers may be NULL. */
 void client_answer_error(struct client *client, int status, const char *headers, const char *what);
 
-/* The request will be answered later. Should the client be lost before that, gone(arg) is called
- * instead, and the client must not be used any more. (A client that only half-closes is not lost:
- * it waits for its answer.) */
-void client_wait(struct client *client, void (*gone)(void *arg), void *arg);
+/* What happens while a handler has not finished its answer. Each is called with what was passed to
+ * client_wait(); all but gone may be NULL. */
+struct waiter {
+    /* The client is lost, and must not be used any more. */
+    void (*gone)(void *arg);
+    /* The client has closed its side. That may be all that it will ever do, or it may still wait
+     * for its answer, nobody can tell. True: do not bother, the client is then closed (and gone is
+     * not called). NULL: it gets its answer. */
+    bool (*ended)(void *arg);
+    /* What was owed to the client has gone out: time for more. */
+    void (*drained)(void *arg);
+};
+
+/* The request will be answered later: until then one of these may be called. */
+void client_wait(struct client *client, const struct waiter *waiter, void *arg);
+
+/* For an answer that comes bit by bit: first its head (answer->body is ignored; length -1: nobody
+ * knows, the connection's end is its end), then as many writes as it takes, then the end. Waits for
+ * nothing: what the client does not take is kept, all of it. So have `drained` ask for the next
+ * bit, or look at client_owed(). Returns false if the client is lost; gone has then been called. */
+bool client_begin(struct client *client, const struct answer *answer);
+bool client_write(struct client *client, const void *bytes, size_t length);
+void client_end(struct client *client);
+
+/* How many bytes the client has not taken yet. */
+size_t client_owed(const struct client *client);
+
+/* Closes the connection in the middle of its answer; gone is not called. */
+void client_drop(struct client *client);
 
 struct loop *client_loop(const struct client *client);
 

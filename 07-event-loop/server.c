@@ -57,7 +57,7 @@ static bool get_number(struct client *client, const struct http_parser *request,
 static void health(struct client *client, const struct http_parser *request)
 {
     (void)request;
-    client_answer_json(client, 200, "{\"status\":\"ok\"}\n");
+    client_answer_json(client, 200, "{\"status\":\"ok\"}");
 }
 
 static void stats(struct client *client, const struct http_parser *request)
@@ -67,7 +67,7 @@ static void stats(struct client *client, const struct http_parser *request)
     struct lag lag = loop_lag(server.loop);
     client_answer_json(client, 200,
                        "{\"clients\":%llu,\"requests\":%llu,\"backend\":\"%s\","
-                       "\"lag_ms\":{\"last\":%.3f,\"max\":%.3f}}\n",
+                       "\"lag_ms\":{\"last\":%.3f,\"max\":%.3f}}",
                        counts.clients, counts.requests, loop_backend(server.loop),
                        (double)lag.last / 1e6, (double)lag.max / 1e6);
 }
@@ -95,7 +95,7 @@ static void front_page(struct client *client, const struct http_parser *request)
 
 static void pong(struct client *client)
 {
-    client_answer_json(client, 200, "{\"pong\":true}\n");
+    client_answer_json(client, 200, "{\"pong\":true}");
 }
 
 /* Sleeps here and now. The loop is not called meanwhile, and cannot call anybody. */
@@ -134,6 +134,7 @@ static void ping_gone(void *arg)
 /* Asks to be called in ms milliseconds, and returns. */
 static void perfect_ping(struct client *client, const struct http_parser *request)
 {
+    static const struct waiter waiter = {.gone = ping_gone};
     long long ms;
     if (!get_number(client, request, "ms", 0, 60000, 1000, &ms))
         return;
@@ -147,7 +148,7 @@ static void perfect_ping(struct client *client, const struct http_parser *reques
         client_answer_error(client, 500, NULL, "out of memory");
         return;
     }
-    client_wait(client, ping_gone, ping);
+    client_wait(client, &waiter, ping);
 }
 
 /* --- /sum --- */
@@ -200,11 +201,12 @@ static void sum_some(struct loop *loop, void *arg)
     struct client *client = sum->client;
     const char *result = decimal(sum->total, text);
     free(sum);
-    client_answer_json(client, 200, "{\"result\":%s}\n", result);
+    client_answer_json(client, 200, "{\"result\":%s}", result);
 }
 
 static void sum_squares(struct client *client, const struct http_parser *request)
 {
+    static const struct waiter waiter = {.gone = sum_gone};
     const long long most = 10000000000;
     long long n, yield;
     if (!get_number(client, request, "n", 0, most, -1, &n) ||
@@ -219,7 +221,7 @@ static void sum_squares(struct client *client, const struct http_parser *request
     sum->yield = (unsigned long long)yield;
     sum->client = client;
     sum->next = (struct deferred){.callback = sum_some, .arg = sum};
-    client_wait(client, sum_gone, sum);
+    client_wait(client, &waiter, sum);
     sum_some(server.loop, sum);
 }
 
@@ -247,8 +249,8 @@ static void answer_fetched(struct client *client, const struct http_parser *resp
     }
     size_t length = (size_t)sprintf(body, "{\"status\":%d,\"body\":\"", response->status);
     length += json_escape(body + length, response->body, response->body_length);
-    length += (size_t)sprintf(body + length, "\"}\n");
-    client_answer(client, &(struct answer){200, NULL, NULL, body, length});
+    length += (size_t)sprintf(body + length, "\"}");
+    client_answer(client, &(struct answer){200, NULL, NULL, body, (long long)length});
     free(body);
 }
 
@@ -297,6 +299,7 @@ static bool is_target(const char *text)
 
 static void fetch(struct client *client, const struct http_parser *request)
 {
+    static const struct waiter waiter = {.gone = errand_gone};
     struct sockaddr_in address = {0};
     long long timeout_ms;
     if (!get_address(client, request, &address) ||
@@ -317,7 +320,7 @@ static void fetch(struct client *client, const struct http_parser *request)
     }
     free(path);
     if (errand && errand->fetch) {
-        client_wait(client, errand_gone, errand);
+        client_wait(client, &waiter, errand);
     } else {
         free(errand);
         client_answer_error(client, 502, NULL, "the other server cannot be reached");
