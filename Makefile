@@ -34,7 +34,7 @@ PROGRAMS := $(foreach c,$(CHAPTERS),$(IN)$(c)/server) $(AWAIT) \
 TOOLS := $(BUILD)/tests/demo $(BUILD)/tests/slow-peer
 SUITE := $(BUILD)/tests/suite
 UNITS := $(addprefix $(BUILD)/tests/,test_kqueue test_loop test_http test_coroutine)
-BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+BENCH := $(addprefix $(BUILD)/bench/,bench floor http_floor uv_echo)
 
 all: $(PROGRAMS)
 
@@ -48,6 +48,7 @@ help:
 	@echo '     KQUEUE=libkqueue           builds with that library in place of 06-kqueue/compat'
 	@echo 'make run CH=05-epoll PORT=8000  runs one chapter (ARGS=--edge: with these options)'
 	@echo 'make diff FROM=03 TO=04         what one chapter changes in the one before'
+	@echo 'make carry                      copies the modules of 07 to 08 and on to 09'
 	@echo 'make bench                      throughput and cost, beside a bare epoll loop and libuv'
 	@echo 'make lint, make format          checks, or mends, how the code is written'
 	@echo 'make clean                      removes all that was built'
@@ -97,7 +98,7 @@ $(addprefix $(BUILD)/tests/,test_loop.o test_http.o test_coroutine.o): CPPFLAGS 
 $(SUITE) $(UNITS): LDLIBS += $(shell pkg-config --libs check 2>/dev/null || echo -lcheck)
 $(SUITE_OBJECTS) $(addsuffix .o,$(UNITS)): | check-library
 $(BENCH): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
-$(BUILD)/bench/bench: $(BUILD)/tests/harness.o
+$(BUILD)/bench/bench: $(addprefix $(BUILD)/tests/,harness.o bench/load.o)
 $(BUILD)/bench/bench: LDLIBS += -lm
 $(BUILD)/bench/uv_echo: LDLIBS += -luv
 
@@ -117,6 +118,15 @@ run: all
 diff:
 	@test -n "$(FROM)" && test -n "$(TO)" || { echo 'make diff FROM=03 TO=04'; exit 2; }
 	@diff -u $(FROM)*/server.c $(TO)*/server.c || test $$? -eq 1
+
+# 07 to 09 are complete folders: what a chapter takes over from the one before is the same file.
+LOOP_FILES := loop.h loop.c backend.h $(notdir $(wildcard 07-event-loop/backend_*.c)) \
+              http.h http.c http_server.h http_server.c fetch.h fetch.c
+POOL_FILES := threadpool.h threadpool.c files.h files.c
+carry:
+	@cp $(addprefix 07-event-loop/,$(LOOP_FILES)) 08-threadpool
+	@cp $(addprefix 08-threadpool/,$(LOOP_FILES) $(POOL_FILES)) 09-cpu-offload
+	@sh tests/page.sh 09-cpu-offload/page.html > 09-cpu-offload/page.c
 
 demo: all $(TOOLS)
 	@$(BUILD)/tests/demo
@@ -146,7 +156,7 @@ clean:
 	rm -rf build $(foreach c,$(CHAPTERS),$(c)/server $(c)/client) $(AWAIT)
 
 FORCE:
-.PHONY: all help check-library run diff demo test bench lint format clean FORCE
+.PHONY: all help check-library run diff carry demo test bench lint format clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -388,7 +388,8 @@ static bool linger(struct client *client)
 /* Has the loop watch the client for what is needed next. */
 static bool ask_loop(struct client *client)
 {
-    bool receive = client->lingering || (!client->ended && !client->closing && !client->unread);
+    bool receive = client->lingering ||
+                   (!client->ended && !client->unread && (client->busy || !client->closing));
     unsigned events = (receive ? LOOP_READ : 0U) | (client->owed ? LOOP_WRITE : 0U);
     if (events == client->watched)
         return true;

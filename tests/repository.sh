@@ -37,6 +37,22 @@ done
 make diff FROM=03 TO=04 > "$work/diff" 2>&1
 check 'make diff shows it' grep -q '^+.*poll(' "$work/diff"
 
+# --- a carried module is the same file ---
+
+for folder in 08-threadpool 09-cpu-offload; do
+    for file in "$folder"/*.[ch]; do
+        name=$(basename "$file")
+        for original in 07-event-loop 08-threadpool; do
+            [ "$name" = server.c ] || [ "$original" = "$folder" ] || [ ! -f "$original/$name" ] ||
+                check "$file is the one of $original" cmp "$original/$name" "$file"
+        done
+    done
+done
+page_is_carried() {
+    sh tests/page.sh 09-cpu-offload/page.html | cmp - 09-cpu-offload/page.c
+}
+check 'page.c is page.html' page_is_carried
+
 longest_function() { # FILE: lines of its longest function, from its name to its closing brace
     awk '/^{$/ { start = NR - 1 } /^}$/ { if (NR - start + 1 > most) most = NR - start + 1 }
          END { print most + 0 }' "$1"

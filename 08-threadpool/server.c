@@ -1,0 +1,615 @@
+/*
+ * 08: what blocks goes to threads, and the loop stays free.
+ *
+ * New: a pool of threads (threadpool.c). /good-ping sleeps there and keeps one thread waiting, not
+ * everybody. /files reads there, for no event loop can wait for a disk.
+ *
+ * Still wrong: the threads share this process. One that computes takes the CPU from the loop, and
+ * one that crashes takes all with it.
+ */
+#include "fetch.h"
+#include "files.h"
+#include "http_server.h"
+#include "threadpool.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+    struct loop *loop;
+    struct http_server *http;
+    struct threadpool *pool;
+    int root; /* the folder of /files, a descriptor; -1: none */
+    struct wakeup stop;
+    atomic_bool stopping; /* also read by the pool's threads */
+} server;
+
+/* --- arguments in a request --- */
+
+/* Reads the number that the query names, standard if it names none. Returns false, having answered
+ * 400, if it is none from least to most; with a standard below least, it has to be there. */
+static bool get_number(struct client *client, const struct http_parser *request, const char *name,
+                       long long least, long long most, long long standard, long long *number)
+{
+    char what[128], *text = http_query(request->query, name);
+    *number = standard;
+    if (text) {
+        bool digits = *text && strlen(text) <= 12 && !text[strspn(text, "0123456789")];
+        *number = digits ? strtoll(text, NULL, 10) : least - 1;
+    } else if (errno) {
+        *number = least - 1;
+    }
+    free(text);
+    if (*number >= least && *number <= most)
+        return true;
+    snprintf(what, sizeof what, "%s has to be a number from %lld to %lld", name, least, most);
+    client_answer_error(client, 400, NULL, what);
+    return false;
+}
+
+/* --- /health, /stats, / --- */
+
+static void health(struct client *client, const struct http_parser *request)
+{
+    (void)request;
+    client_answer_json(client, 200, "{\"status\":\"ok\"}");
+}
+
+static void stats(struct client *client, const struct http_parser *request)
+{
+    (void)request;
+    struct http_counts counts = http_server_counts(server.http);
+    struct lag lag = loop_lag(server.loop);
+    struct threadpool_counts pool = threadpool_counts(server.pool);
+    client_answer_json(client, 200,
+                       "{\"clients\":%llu,\"requests\":%llu,\"backend\":\"%s\","
+                       "\"lag_ms\":{\"last\":%.3f,\"max\":%.3f},"
+                       "\"threads\":{\"size\":%d,\"busy\":%d,\"queued\":%d,\"done\":%llu}}",
+                       counts.clients, counts.requests, loop_backend(server.loop),
+                       (double)lag.last / 1e6, (double)lag.max / 1e6, pool.size, pool.busy,
+                       pool.queued, pool.done);
+}
+
+static void front_page(struct client *client, const struct http_parser *request)
+{
+    (void)request;
+    static const char page[] =
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
+        "<title>08: the thread pool</title>\n<h1>08: the thread pool</h1>\n<ul>\n"
+        "<li><a href=\"/health\">/health</a>: straight from the loop\n"
+        "<li><a href=\"/terrible-ping?ms=1000\">/terrible-ping?ms=1000</a>: sleeps on the loop, "
+        "everybody waits\n"
+        "<li><a href=\"/perfect-ping?ms=1000\">/perfect-ping?ms=1000</a>: a timer on the loop, "
+        "nobody waits\n"
+        "<li><a href=\"/good-ping?ms=1000\">/good-ping?ms=1000</a>: sleeps in a thread of the "
+        "pool, "
+        "who comes when all are taken waits\n"
+        "<li><a href=\"/files/hello.txt\">/files/hello.txt</a>: reads a file in the pool\n"
+        "<li>/fetch?port=P&amp;path=/x&amp;timeout_ms=5000: asks another server on this machine\n"
+        "<li><a href=\"/sum?n=100000000&amp;yield=10000\">/sum?n=100000000&amp;yield=10000</a>: "
+        "adds up squares, giving way every so many steps (0: never)\n"
+        "<li><a href=\"/stats\">/stats</a>: what has been going on\n</ul>\n";
+    client_answer(client,
+                  &(struct answer){200, NULL, "text/html; charset=utf-8", page, sizeof page - 1});
+}
+
+/* --- /terrible-ping and /perfect-ping --- */
+
+static void pong(struct client *client)
+{
+    client_answer_json(client, 200, "{\"pong\":true}");
+}
+
+/* Sleeps here and now. The loop is not called meanwhile, and cannot call anybody. */
+static void terrible_ping(struct client *client, const struct http_parser *request)
+{
+    long long ms;
+    if (!get_number(client, request, "ms", 0, 60000, 1000, &ms))
+        return;
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR && !server.stopping)
+        ;
+    pong(client);
+}
+
+struct ping {
+    struct timer timer;
+    struct client *client;
+};
+
+static void ping_due(struct loop *loop, void *arg)
+{
+    (void)loop;
+    struct ping *ping = arg;
+    struct client *client = ping->client;
+    free(ping);
+    pong(client);
+}
+
+static void ping_gone(void *arg)
+{
+    struct ping *ping = arg;
+    timer_stop(server.loop, &ping->timer);
+    free(ping);
+}
+
+/* Asks to be called in ms milliseconds, and returns. */
+static void perfect_ping(struct client *client, const struct http_parser *request)
+{
+    static const struct waiter waiter = {.gone = ping_gone};
+    long long ms;
+    if (!get_number(client, request, "ms", 0, 60000, 1000, &ms))
+        return;
+    struct ping *ping = calloc(1, sizeof *ping);
+    if (ping) {
+        ping->client = client;
+        ping->timer = (struct timer){.callback = ping_due, .arg = ping};
+    }
+    if (!ping || !timer_start(server.loop, &ping->timer, ms)) {
+        free(ping);
+        client_answer_error(client, 500, NULL, "out of memory");
+        return;
+    }
+    client_wait(client, &waiter, ping);
+}
+
+/* --- /good-ping --- */
+
+struct nap {
+    struct job job;
+    struct client *client; /* NULL: gone */
+    long long ms;
+};
+
+/* In a thread of the pool. In short pieces, so that the program need not wait for it to end. */
+static void nap_work(void *arg)
+{
+    const struct nap *nap = arg;
+    const int64_t piece = 100 * 1000000, end = loop_clock() + nap->ms * 1000000;
+    for (int64_t left; (left = end - loop_clock()) > 0 && !server.stopping;)
+        nanosleep(&(struct timespec){.tv_nsec = (long)(left < piece ? left : piece)}, NULL);
+}
+
+static void nap_done(void *arg, bool ran)
+{
+    (void)ran;
+    struct nap *nap = arg;
+    struct client *client = nap->client;
+    free(nap);
+    if (client)
+        pong(client);
+}
+
+static void nap_gone(void *arg)
+{
+    struct nap *nap = arg;
+    nap->client = NULL;
+    if (threadpool_cancel(server.pool, &nap->job))
+        free(nap); /* else nap_done() does */
+}
+
+/* Who leaves while its job still waits gives up its place. */
+static bool nap_ended(void *arg)
+{
+    struct nap *nap = arg;
+    bool waited = threadpool_cancel(server.pool, &nap->job);
+    if (waited)
+        free(nap);
+    return waited;
+}
+
+/* Hands the sleeping to a thread, and returns. */
+static void good_ping(struct client *client, const struct http_parser *request)
+{
+    static const struct waiter waiter = {.gone = nap_gone, .ended = nap_ended};
+    long long ms;
+    if (!get_number(client, request, "ms", 0, 60000, 1000, &ms))
+        return;
+    struct nap *nap = calloc(1, sizeof *nap);
+    if (!nap) {
+        client_answer_error(client, 500, NULL, "out of memory");
+        return;
+    }
+    nap->job = (struct job){.work = nap_work, .done = nap_done, .arg = nap};
+    nap->client = client;
+    nap->ms = ms;
+    if (threadpool_submit(server.pool, &nap->job)) {
+        client_wait(client, &waiter, nap);
+    } else {
+        free(nap);
+        client_answer_error(client, 503, "Retry-After: 1\r\n", "the thread pool is full");
+    }
+}
+
+/* --- /files --- */
+
+static void files(struct client *client, const struct http_parser *request)
+{
+    files_answer(client, request, request->path + strlen("/files/"), server.root, server.pool);
+}
+
+/* --- /sum --- */
+
+/* Sums of squares do not fit 64 bits from n = 3,810,778 on. */
+__extension__ typedef unsigned __int128 wide;
+
+/* The sum of i * i for i from first up to, not including, end. */
+static wide squares(unsigned long long first, unsigned long long end)
+{
+    wide total = 0;
+    for (unsigned long long i = first; i < end; i++) {
+        __asm__ volatile("" : "+r"(i)); /* compilers know a formula for this: make them work */
+        total += (wide)i * i;
+    }
+    return total;
+}
+
+struct sum {
+    struct deferred next;
+    struct client *client;
+    unsigned long long i, n, yield;
+    wide total;
+};
+
+/* Writes the number in decimal to the end of text, and returns where it begins. */
+static char *decimal(wide number, char text[40])
+{
+    char *digit = text + 39;
+    *digit = '\0';
+    do
+        *--digit = (char)('0' + (int)(number % 10));
+    while ((number /= 10) > 0);
+    return digit;
+}
+
+static void sum_gone(void *arg)
+{
+    struct sum *sum = arg;
+    loop_defer_cancel(server.loop, &sum->next);
+    free(sum);
+}
+
+/* Takes `yield` steps (0: all), then puts off the rest: the loop has a round to serve others. This
+ * is what `await asyncio.sleep(0)` is for. */
+static void sum_some(struct loop *loop, void *arg)
+{
+    struct sum *sum = arg;
+    unsigned long long left = sum->n - sum->i;
+    unsigned long long steps = sum->yield && sum->yield < left ? sum->yield : left;
+    sum->total += squares(sum->i, sum->i + steps);
+    sum->i += steps;
+    if (sum->i < sum->n) {
+        loop_defer(loop, &sum->next);
+        return;
+    }
+    char text[40];
+    struct client *client = sum->client;
+    const char *result = decimal(sum->total, text);
+    free(sum);
+    client_answer_json(client, 200, "{\"result\":%s}", result);
+}
+
+static void sum_squares(struct client *client, const struct http_parser *request)
+{
+    static const struct waiter waiter = {.gone = sum_gone};
+    const long long most = 10000000000;
+    long long n, yield;
+    if (!get_number(client, request, "n", 0, most, -1, &n) ||
+        !get_number(client, request, "yield", 0, most, 10000, &yield))
+        return;
+    struct sum *sum = calloc(1, sizeof *sum);
+    if (!sum) {
+        client_answer_error(client, 500, NULL, "out of memory");
+        return;
+    }
+    sum->n = (unsigned long long)n;
+    sum->yield = (unsigned long long)yield;
+    sum->client = client;
+    sum->next = (struct deferred){.callback = sum_some, .arg = sum};
+    client_wait(client, &waiter, sum);
+    sum_some(server.loop, sum);
+}
+
+/* --- /fetch --- */
+
+/* Between the fetch and the client that waits for it. Either may be the first to go. */
+struct errand {
+    struct client *client;
+    struct fetch *fetch;
+};
+
+static void errand_gone(void *arg)
+{
+    struct errand *errand = arg;
+    fetch_cancel(errand->fetch);
+    free(errand);
+}
+
+static void answer_fetched(struct client *client, const struct http_parser *response)
+{
+    char *body = malloc(6 * response->body_length + 64);
+    if (!body) {
+        client_answer_error(client, 500, NULL, "out of memory");
+        return;
+    }
+    size_t length = (size_t)sprintf(body, "{\"status\":%d,\"body\":\"", response->status);
+    length += json_escape(body + length, response->body, response->body_length);
+    length += (size_t)sprintf(body + length, "\"}");
+    client_answer(client, &(struct answer){200, NULL, NULL, body, (long long)length});
+    free(body);
+}
+
+static void fetched(void *arg, int status, const char *why, const struct http_parser *response)
+{
+    struct errand *errand = arg;
+    struct client *client = errand->client;
+    free(errand);
+    if (status == 0)
+        answer_fetched(client, response);
+    else
+        client_answer_error(client, status, NULL, why);
+}
+
+/* Only this machine: a server that fetches what strangers name can be sent into the network behind
+ * it. Returns false, having answered, unless the request names an address and a port. */
+static bool get_address(struct client *client, const struct http_parser *request,
+                        struct sockaddr_in *address)
+{
+    long long port;
+    char *host = http_query(request->query, "host");
+    bool given = host || errno; /* malformed is not the same as left out */
+    const char *name = !given || (host && strcmp(host, "localhost") == 0) ? "127.0.0.1" : host;
+    bool ours = name && inet_pton(AF_INET, name, &address->sin_addr) == 1 &&
+                ntohl(address->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    free(host);
+    if (!ours) {
+        client_answer_error(client, 403, NULL, "host has to be localhost or 127.x.y.z");
+        return false;
+    }
+    if (!get_number(client, request, "port", 1, 65535, 0, &port))
+        return false;
+    address->sin_family = AF_INET;
+    address->sin_port = htons((uint16_t)port);
+    return true;
+}
+
+/* It becomes a part of a request line, in which a space or a line's end would do harm. */
+static bool is_target(const char *text)
+{
+    bool visible = *text == '/';
+    for (; *text; text++)
+        visible = visible && *text > ' ' && *text < 0x7f && *text != '#';
+    return visible;
+}
+
+static void fetch(struct client *client, const struct http_parser *request)
+{
+    static const struct waiter waiter = {.gone = errand_gone};
+    struct sockaddr_in address = {0};
+    long long timeout_ms;
+    if (!get_address(client, request, &address) ||
+        !get_number(client, request, "timeout_ms", 1, 60000, 5000, &timeout_ms))
+        return;
+    char *path = http_query(request->query, "path");
+    bool given = path || errno;
+    const char *target = given ? path : "/";
+    if (!target || !is_target(target)) {
+        client_answer_error(client, 400, NULL, "path has to begin with / and to be encoded");
+        free(path);
+        return;
+    }
+    struct errand *errand = calloc(1, sizeof *errand);
+    if (errand) {
+        errand->client = client;
+        errand->fetch = fetch_start(server.loop, &address, target, timeout_ms, fetched, errand);
+    }
+    free(path);
+    if (errand && errand->fetch) {
+        client_wait(client, &waiter, errand);
+    } else {
+        free(errand);
+        client_answer_error(client, 502, NULL, "the other server cannot be reached");
+    }
+}
+
+/* --- which path is whose --- */
+
+static const struct {
+    const char *path;
+    http_handler *handler;
+} endpoints[] = {
+    {"/", front_page},
+    {"/health", health},
+    {"/terrible-ping", terrible_ping},
+    {"/perfect-ping", perfect_ping},
+    {"/good-ping", good_ping},
+    {"/files/", files}, /* and all below it */
+    {"/fetch", fetch},
+    {"/sum", sum_squares},
+    {"/stats", stats},
+};
+enum { ENDPOINTS = sizeof endpoints / sizeof endpoints[0] };
+
+/* An endpoint that ends in a slash stands for all below it. */
+static bool is_path(const char *path, const char *endpoint)
+{
+    size_t length = strlen(endpoint);
+    return length > 1 && endpoint[length - 1] == '/' ? strncmp(path, endpoint, length) == 0
+                                                     : strcmp(path, endpoint) == 0;
+}
+
+static void handle(struct client *client, const struct http_parser *request)
+{
+    for (int i = 0; i < ENDPOINTS; i++)
+        if (is_path(request->path, endpoints[i].path)) {
+            if (strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0)
+                endpoints[i].handler(client, request);
+            else
+                client_answer_error(client, 405, "Allow: GET, HEAD\r\n",
+                                    "wrong method; GET and HEAD are accepted");
+            return;
+        }
+    client_answer_error(client, 404, NULL, "no such path; GET / lists those there are");
+}
+
+/* --- the program --- */
+
+static void stop(struct loop *loop, void *arg)
+{
+    (void)arg;
+    loop_stop(loop);
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    server.stopping = true;
+    wakeup_send(&server.stop); /* no race with the wait: what is sent, wakes it */
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    server.stop = (struct wakeup){.callback = stop};
+    wakeup_add(server.loop, &server.stop);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
+static _Noreturn void usage(const char *wrong)
+{
+    if (wrong)
+        fprintf(stderr, "server: wrong argument '%s'; ", wrong);
+    fprintf(wrong ? stderr : stdout,
+            "usage: server [--threads N] [--queue N] [--root DIR] [--backend NAME] [--host ADDR] "
+            "[--help] [PORT], --threads 1..1000 (default 40), --queue 1..1000000 (default 1024), "
+            "DIR the folder of /files (default: files, beside the program), NAME one of %s "
+            "(default: the first), ADDR an IPv4 address (default 127.0.0.1), PORT 0..65535 "
+            "(default 8000; 0: a free one)\n",
+            loop_backends());
+    exit(wrong ? 2 : 0);
+}
+
+static bool is_number(const char *text, long least, long most)
+{
+    return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) >= least &&
+           strtol(text, NULL, 10) <= most;
+}
+
+static int listen_on(const char *host, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t size = sizeof address;
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        usage(host);
+
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        /* take the port even while connections of an earlier run linger in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
+        exit(1);
+    }
+    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static struct loop *make_loop(const char *backend)
+{
+    struct loop *loop = loop_new(backend);
+    if (!loop && backend && errno == EINVAL) {
+        fprintf(stderr, "server: %s: not on this system; have %s\n", backend, loop_backends());
+        exit(2);
+    }
+    if (!loop) {
+        fprintf(stderr, "server: no event loop: %s\n", strerror(errno));
+        exit(1);
+    }
+    return loop;
+}
+
+static int open_root(const char *program, const char *folder)
+{
+    char path[4096];
+    const char *slash = strrchr(program, '/');
+    snprintf(path, sizeof path, "%.*sfiles", slash ? (int)(slash - program + 1) : 0, program);
+    int root = open(folder ? folder : path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0 && folder) {
+        fprintf(stderr, "server: --root %s: %s\n", folder, strerror(errno));
+        exit(1);
+    }
+    return root;
+}
+
+struct options {
+    const char *host, *backend, *root;
+    int port, threads, queue;
+};
+
+static struct options read_options(int argc, char **argv)
+{
+    struct options options = {.host = "127.0.0.1", .port = -1, .threads = 40, .queue = 1024};
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i];
+        if (strcmp(name, "--help") == 0)
+            usage(NULL);
+        else if (is_number(name, 0, 65535) && options.port < 0)
+            options.port = (int)strtol(name, NULL, 10);
+        else if (++i == argc)
+            usage(name);
+        else if (strcmp(name, "--backend") == 0)
+            options.backend = argv[i];
+        else if (strcmp(name, "--host") == 0)
+            options.host = argv[i];
+        else if (strcmp(name, "--root") == 0)
+            options.root = argv[i];
+        else if (strcmp(name, "--threads") == 0 && is_number(argv[i], 1, 1000))
+            options.threads = (int)strtol(argv[i], NULL, 10);
+        else if (strcmp(name, "--queue") == 0 && is_number(argv[i], 1, 1000000))
+            options.queue = (int)strtol(argv[i], NULL, 10);
+        else
+            usage(name);
+    }
+    return options;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = read_options(argc, argv);
+    server.root = open_root(argv[0], options.root);
+    server.loop = make_loop(options.backend);
+    catch_signals();
+    server.pool = threadpool_new(server.loop, options.threads, options.queue);
+    if (!server.pool) {
+        fprintf(stderr, "server: cannot start %d threads: %s\n", options.threads, strerror(errno));
+        return 1;
+    }
+    server.http = http_server_new(
+        server.loop, listen_on(options.host, options.port < 0 ? 8000 : options.port), handle);
+    if (!server.http || loop_run(server.loop) < 0) {
+        fprintf(stderr, "server: cannot wait for clients: %s\n", strerror(errno));
+        return 1;
+    }
+    unsigned long long served = http_server_counts(server.http).requests;
+    http_server_free(server.http);       /* what its clients had waiting is cancelled, */
+    threadpool_free(server.pool, false); /* and what runs is waited for */
+    loop_free(server.loop);
+    if (server.root >= 0)
+        close(server.root);
+    printf("served %llu requests\n", served);
+    return 0;
+}
