@@ -98,7 +98,8 @@ static size_t read_number(const char *text, int base, size_t *number)
 }
 
 /* Decodes %XX, and "+" if plus is set; writes at most length bytes and a NUL. out may be where text
- * is, or before. Returns false if there is a bad escape, or a NUL, which would end the string. */
+ * is, or before. What ends text is no hex digit. Returns false if there is a bad escape, or a NUL,
+ * which would end the string. */
 static bool decode(char *out, const char *text, size_t length, bool plus)
 {
     const char *end = text + length;
@@ -107,8 +108,7 @@ static bool decode(char *out, const char *text, size_t length, bool plus)
         if (c == '+' && plus)
             c = ' ';
         if (c == '%') {
-            int high = end - text < 2 ? -1 : digit(text[0], 16);
-            int low = high < 0 ? -1 : digit(text[1], 16);
+            int high = digit(text[0], 16), low = high < 0 ? -1 : digit(text[1], 16);
             if (low < 0 || high + low == 0)
                 return false;
             c = (char)(high * 16 + low);
@@ -225,8 +225,7 @@ static bool take_target(struct http_parser *parser, char *target)
             return refuse(parser, 400, "the target's host is malformed; write http://host/path");
     } else if (*target != '/' &&
                (strcmp(target, "*") != 0 || strcmp(parser->head, "OPTIONS") != 0)) {
-        return refuse(parser, 400,
-                      "the target has to be /path, http://host/path, or * with OPTIONS");
+        return refuse(parser, 400, "the target is not /path, http://host/path, or OPTIONS' *");
     }
     const char *query = path + strcspn(path, "?");
     size_t length = (size_t)(query - path);
@@ -366,10 +365,8 @@ static bool take_field(struct http_parser *parser, char *line, size_t length)
         return refuse(parser, 431, "there are more than 100 header fields");
     if (is_blank(*line)) /* RFC 9112, 2.2 and 5.2 */
         return refuse(parser, 400, "a header line begins with white space; write 'Name: value'");
-    if (is_blank(line[name])) /* RFC 9112, 5.1 */
-        return refuse(parser, 400, "there is white space before a colon; write 'Name: value'");
-    if (name == 0 || line[name] != ':')
-        return refuse(parser, 400, "a header line is malformed; write 'Name: value'");
+    if (name == 0 || line[name] != ':') /* no white space before the colon: RFC 9112, 5.1 */
+        return refuse(parser, 400, "a header line is not like 'Name: value', or has 'Name :'");
     while (is_blank(*value))
         value++;
     while (end > value && is_blank(end[-1]))
@@ -394,9 +391,8 @@ static bool check_head(struct http_parser *parser)
 {
     unsigned seen = parser->seen, codings = seen & (SEEN_CHUNKED | SEEN_OTHER_CODING);
     if (parser->kind == HTTP_REQUEST && parser->minor_version == 1 && !(seen & SEEN_HOST))
-        return refuse(parser, 400,
-                      "there is no Host field; HTTP/1.1 wants one"); /* RFC 9112, 3.2 */
-    if (codings && parser->minor_version == 0)                       /* RFC 9112, 6.1 */
+        return refuse(parser, 400, "there is no Host field; send one"); /* RFC 9112, 3.2 */
+    if (codings && parser->minor_version == 0)                          /* RFC 9112, 6.1 */
         return refuse(parser, 400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length");
     if (codings && (seen & SEEN_LENGTH)) /* RFC 9112, 6.1 */
         return refuse(parser, 400, "there are Content-Length and Transfer-Encoding; send one");
@@ -590,7 +586,7 @@ void http_init(struct http_parser *parser, enum http_kind kind, size_t body_max)
 size_t http_feed(struct http_parser *parser, const char *bytes, size_t length)
 {
     size_t taken = 0;
-    while (taken < length && parser->state <= HTTP_READING) {
+    while (taken < length && parser->state != HTTP_COMPLETE && parser->state != HTTP_FAILED) {
         bool in_body =
             parser->step == BODY || parser->step == BODY_TO_END || parser->step == CHUNK_DATA;
         parser->state = HTTP_READING;

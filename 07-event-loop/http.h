@@ -11,16 +11,15 @@
 #include <time.h>
 
 enum {
-    HTTP_LINE_MAX = 8 * 1024, /* bytes of a start line, and of a chunk's size line, with its CRLF */
-    HTTP_HEAD_MAX =
-        16 * 1024,        /* bytes of start line, header section and trailer section together */
-    HTTP_FIELDS_MAX = 100 /* fields in them */
+    HTTP_LINE_MAX = 8 * 1024,  /* bytes of a start line or a chunk's size line, with its CRLF */
+    HTTP_HEAD_MAX = 16 * 1024, /* bytes of start line, header and trailer section together */
+    HTTP_FIELDS_MAX = 100      /* fields in them */
 };
 
 enum http_kind { HTTP_REQUEST, HTTP_RESPONSE };
 
 enum http_state {
-    HTTP_EMPTY,    /* nothing of the message has come yet (but empty lines, which do not matter) */
+    HTTP_EMPTY,    /* nothing of the message has come yet, empty lines apart (RFC 9112, 2.2) */
     HTTP_READING,  /* a part of it has */
     HTTP_COMPLETE, /* all of it has */
     HTTP_FAILED    /* it is refused, see status: nothing more can be read from this peer */
@@ -66,10 +65,10 @@ struct http_parser {
  * takes no memory besides itself until it is fed. */
 void http_init(struct http_parser *parser, enum http_kind kind, size_t body_max);
 
-/* Takes bytes of the stream up to the end of the message. Returns how many it took: fewer than
- * length when the message is complete or refused. The rest belongs to the next message. Does
+/* Takes bytes of the stream up to the end of the message. Returns how many it took: all of them,
+ * unless the message is complete or refused before. The rest belongs to the next message. Does
  * nothing and returns 0 in the states HTTP_COMPLETE and HTTP_FAILED. Without memory: HTTP_FAILED
- * with status 500. */
+ * with status 500. The work is linear in the length of the stream, however it is cut. */
 size_t http_feed(struct http_parser *parser, const char *bytes, size_t length);
 
 /* The stream has ended. A response that has no other end (RFC 9112, 6.3) is then complete, any

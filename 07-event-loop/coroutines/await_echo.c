@@ -1,0 +1,187 @@
+/*
+ * The echo server once more, on the loop, but written like chapter 01: each client is served from
+ * top to bottom by its own lines, which wait where they have to. Nobody else waits with them.
+ *
+ *     cc -I.. -o await_echo await_echo.c coroutine.c ../loop.c ../backend_*.c
+ *
+ * The price is a stack for each client: 64 KiB of address space, and of memory the pages that were
+ * touched. An idle client of chapter 05 takes a few dozen bytes.
+ */
+#include "coroutine.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 4 * 1024 };
+enum { RETRY_MS = 100 };
+
+struct server {
+    struct loop *loop;
+    int listener;
+    struct task *paused; /* accept_clients(), while no descriptor is free; else NULL */
+    unsigned long long accepted, echoed;
+};
+
+struct client {
+    struct server *server;
+    int fd;
+};
+
+/* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
+static _Noreturn void usage(const char *wrong)
+{
+    if (wrong)
+        fprintf(stderr, "await_echo: wrong argument '%s'; ", wrong);
+    fprintf(wrong ? stderr : stdout,
+            "usage: await_echo [--backend %s] [--host ADDR] [--help] [PORT], "
+            "ADDR an IPv4 address (default 127.0.0.1), "
+            "PORT 0..65535 (default 8000; 0: a free one)\n",
+            loop_backends());
+    exit(wrong ? 2 : 0);
+}
+
+static bool is_port(const char *text)
+{
+    return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= 65535;
+}
+
+static int listen_on(const char *host, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t size = sizeof address;
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        usage(host);
+
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        /* take the port even while connections of an earlier run linger in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        fprintf(stderr, "await_echo: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
+        exit(1);
+    }
+    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static struct wakeup stopping;
+
+static void on_signal(int number)
+{
+    (void)number;
+    wakeup_send(&stopping);
+}
+
+static void on_stopping(struct loop *loop, void *arg)
+{
+    (void)arg;
+    loop_stop(loop);
+}
+
+static void handle_signals(void (*handler)(int number))
+{
+    struct sigaction action = {.sa_handler = handler};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* The lesson: compare it with client_readable() and client_writable() of chapter 05. It does not
+ * read on before all is written, so a client that does not read is not read from, either. */
+static void serve_client(void *arg)
+{
+    struct client *client = arg;
+    struct server *server = client->server;
+    char buffer[BUFFER_SIZE];
+    ssize_t n;
+    while ((n = co_read(client->fd, buffer, sizeof buffer)) > 0) {
+        if (!co_write(client->fd, buffer, (size_t)n))
+            break;
+        server->echoed += (size_t)n;
+    }
+    close(client->fd);
+    free(client);
+    if (server->paused)
+        co_wake(server->paused);
+}
+
+static void client_open(struct server *server, int fd)
+{
+    struct client *client = malloc(sizeof *client);
+    struct task *task = NULL;
+    if (client) {
+        *client = (struct client){server, fd};
+        task = co_start(server->loop, serve_client, client);
+    }
+    if (!task) {
+        free(client);
+        close(fd);
+        return;
+    }
+    co_detach(task);
+    server->accepted++;
+}
+
+static void accept_clients(void *arg)
+{
+    struct server *server = arg;
+    for (;;) {
+        int fd = co_accept(server->listener);
+        if (fd >= 0) {
+            client_open(server, fd);
+        } else if (errno == ECANCELED) {
+            return;
+        } else { /* no descriptor is free: clients who knock have to wait until somebody leaves */
+            server->paused = co_current();
+            co_sleep(RETRY_MS);
+            server->paused = NULL;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct server server = {0};
+    const char *host = "127.0.0.1", *backend = NULL;
+    int port = -1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            usage(NULL);
+        else if (strcmp(argv[i], "--backend") == 0 && i + 1 < argc)
+            backend = argv[++i];
+        else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
+            host = argv[++i];
+        else if (is_port(argv[i]) && port < 0)
+            port = (int)strtol(argv[i], NULL, 10);
+        else
+            usage(argv[i]);
+    }
+    server.loop = loop_new(backend);
+    if (!server.loop && errno == EINVAL)
+        usage(backend);
+    if (!server.loop) {
+        fprintf(stderr, "await_echo: cannot make a loop: %s\n", strerror(errno));
+        return 1;
+    }
+    stopping.callback = on_stopping;
+    wakeup_add(server.loop, &stopping);
+    handle_signals(on_signal);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    int result = co_run(server.loop, accept_clients, &server);
+    handle_signals(SIG_IGN);
+    wakeup_remove(&stopping);
+    loop_free(server.loop);
+    close(server.listener);
+    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    return result == 0 ? 0 : 1;
+}
