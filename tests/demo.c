@@ -22,9 +22,9 @@ static const double COSTLY = 0.0005;
 
 /* Seconds: how long A, B and C hold on to their connections; when D comes; after how long who has
  * no answer will not get one; how long the idle server is watched. */
-static const double HOLD = 0.5, LATER = 0.1, SCENE_MAX = 10, IDLE = 0.5;
+static const double HOLD = 0.5, LATER = 0.1, SCENE_MAX = 10, IDLE = 0.3;
 enum { HOLD_COLUMNS = 20, LANE = 62 }; /* how wide HOLD, and a whole lane, is drawn */
-enum { SILENT_CLIENTS = 5, MOST_CLIENTS = 10000, BATCH = 100, QUESTIONS = 50 };
+enum { SILENT_CLIENTS = 5, MOST_CLIENTS = 10000, BATCH = 100, QUESTIONS = 20 };
 enum { TICK_MS = 2, PATIENCE_MS = 1000 };
 
 /* What is said to a server, and the byte that ends its answer. */
@@ -48,6 +48,8 @@ static const struct chapter {
     {"05-epoll", "the kernel keeps the list, and hands out the ready ones", ECHO},
     {"06-kqueue", "the same on macOS and the BSDs, signals and timers too", ECHO},
     {"07-event-loop", "a loop that calls back, and HTTP on it", HTTP},
+    {"08-threadpool", "what blocks goes to threads", HTTP},
+    {"09-cpu-offload", "what computes goes to processes", HTTP},
 };
 enum { CHAPTERS = sizeof chapters / sizeof chapters[0] };
 
@@ -66,6 +68,7 @@ static const struct scene {
 } scenes[] = {
     {"07-event-loop", "/terrible-ping?ms=200", "the handler sleeps, and with it the loop"},
     {"07-event-loop", "/perfect-ping?ms=200", "the handler sets a timer and returns"},
+    {"08-threadpool", "/good-ping?ms=200", "a thread sleeps for each of them"},
 };
 enum { SCENES = sizeof scenes / sizeof scenes[0], CROWD = 5 };
 
@@ -361,6 +364,108 @@ static struct result show_chapter(const struct chapter *chapter, int most)
     return result;
 }
 
+/* --- the combined server: each kind of work in its place --- */
+
+static const struct crowd {
+    int count;
+    const char *path, *what;
+} crowds[] = {
+    {10, "/terrible-ping?ms=100", "terrible-ping: sleeps on the loop"},
+    {100, "/good-ping?ms=100", "good-ping: 40 threads sleep"},
+    {100, "/perfect-ping?ms=100", "perfect-ping: timers on the loop"},
+    {10, "/compute?n=20000000&on=loop", "compute on the loop"},
+    {10, "/compute?n=20000000&on=thread", "compute in threads"},
+    {10, "/compute?n=20000000&on=process", "compute in processes"},
+};
+enum { CROWDS = sizeof crowds / sizeof crowds[0], CROWD_MAX = 100, PROBES = 4096, PROBE_MS = 5 };
+
+/* Somebody who asks for /health all the time, and how long each answer took. */
+struct probe {
+    int fd, count;
+    double asked; /* when; -1: not waiting for an answer */
+    double took[PROBES];
+};
+
+static int ascending(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static void probe_act(struct probe *probe)
+{
+    if (probe->asked < 0 && probe->count < PROBES) {
+        probe->asked = now();
+        send_request(probe->fd, HTTP);
+    } else if (probe->asked >= 0 && read_answer(probe->fd, HTTP) == COMPLETE) {
+        probe->took[probe->count++] = now() - probe->asked;
+        probe->asked = -1;
+    }
+}
+
+/* All of them at once, and the probe beside them. Returns how long it took until all had their
+ * answers. */
+static double rush(const struct crowd *crowd, int port, struct probe *probe)
+{
+    struct pollfd watched[CROWD_MAX + 1];
+    char request[128];
+    int waiting = crowd->count;
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: demo\r\n\r\n", crowd->path);
+    for (int i = 0; i < crowd->count; i++)
+        watched[i] = (struct pollfd){.fd = client_connect(port), .events = POLLIN};
+    watched[crowd->count] = (struct pollfd){.fd = probe->fd, .events = POLLIN};
+    probe_act(probe);
+    double start = now();
+    for (int i = 0; i < crowd->count; i++)
+        client_send(watched[i].fd, request, strlen(request));
+    while (waiting > 0 && now() < start + SCENE_MAX) {
+        poll(watched, (nfds_t)crowd->count + 1, PROBE_MS);
+        probe_act(probe);
+        for (int i = 0; i < crowd->count; i++)
+            if (watched[i].fd >= 0 && watched[i].revents &&
+                read_answer(watched[i].fd, HTTP) != NOT_YET) {
+                close(watched[i].fd);
+                watched[i].fd = -1;
+                waiting--;
+            }
+    }
+    if (waiting > 0)
+        failure(crowd->path, "not all were answered");
+    double took = now() - start;
+    while (probe->asked >= 0 && now() < start + SCENE_MAX) { /* its last question */
+        poll(&(struct pollfd){.fd = probe->fd, .events = POLLIN}, 1, PROBE_MS);
+        probe_act(probe);
+    }
+    return took;
+}
+
+static void show_combined(void)
+{
+    const char *path = program("09-cpu-offload", "server");
+    if (!path)
+        return;
+    struct process server = server_start(path, NULL, 0);
+    puts("The combined server, and somebody who asks it for /health all the time\n\n"
+         "                                            all are    /health answers after\n"
+         "requests at once                           answered     (half of them)   at most");
+    for (int i = 0; i < CROWDS; i++) {
+        static struct probe probe;
+        probe = (struct probe){.fd = client_connect(server.port), .asked = -1};
+        double took = rush(&crowds[i], server.port, &probe);
+        qsort(probe.took, (size_t)probe.count, sizeof probe.took[0], ascending);
+        close(probe.fd);
+        if (probe.count > 0)
+            printf("%4d x %-35s %5.2f s %15.1f ms %6.0f ms\n", crowds[i].count, crowds[i].what,
+                   took, probe.took[probe.count / 2] * 1000, probe.took[probe.count - 1] * 1000);
+        else
+            failure("/health", "no answer");
+        fflush(stdout);
+    }
+    if (process_end(&server, SIGTERM) != 0)
+        failure("09-cpu-offload", "its server did not end with exit status 0");
+    puts("");
+}
+
 /* --- the clients of 01 to 03 --- */
 
 /* Runs it, and shows what it says in the end, after its line for each connection. */
@@ -426,6 +531,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < CHAPTERS; i++)
         results[i] = show_chapter(&chapters[i], most);
     show_clients();
+    show_combined();
     show_table(results);
     puts("\nNext: read 01-blocking/README.md. `make test` proves all of it.");
     return failures > 0;
