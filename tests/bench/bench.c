@@ -1,9 +1,9 @@
 /*
- * What does a message cost? Puts the same load on the echo servers, one after the other, and takes
- * the CPU time that each used for it.
+ * What does a message cost, and what a request? Puts the same load on the echo servers, and on the
+ * HTTP servers, one after the other, and takes the CPU time that each used for it.
  *
- * The load: 50 connections with one 64-byte message in flight on each, from one epoll loop in this
- * program. It has a CPU to itself and the server has another. Beside them may be idle connections.
+ * The load (load.c) has a CPU to itself and the server has another. Beside the active connections
+ * may be idle ones.
  *
  * Machines are noisy (other programs, clock speed), so: every server is measured in every round,
  * for a short time; a ratio compares two servers within one round; what is printed is the median
@@ -14,40 +14,46 @@
 #error "make bench needs Linux: epoll and sched_setaffinity()"
 #endif
 #define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): sched_setaffinity() */
+#include "load.h"
+
 #include "../harness.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <math.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
-enum { ACTIVE = 50, MESSAGE = 64 };
-enum { FEW_IDLE = 900, MANY_IDLE = 10000 }; /* 900: select() holds less than 1,024 */
-enum { MAX_ROUNDS = 99, MAX_RUNS = 32 };
-enum { ENOUGH = 40 * ACTIVE }; /* echoes: beside these, the 50 in flight at the ends do not count */
-enum { SPARE_DESCRIPTORS = 32 }; /* standard streams, pipes, listener, epoll */
-enum { STEPS = 64, TWICE_STEPS = 2 * STEPS, BUCKETS = 40 * STEPS };
-static const double GIVE_UP = 20; /* seconds */
+enum { FEW_IDLE = 900, MANY_IDLE = 10000 };        /* 900: select() holds less than 1,024 */
+enum { ECHO = 0, ONE = 1, PIPELINED = MAX_DEPTH }; /* depths */
+enum { MAX_ROUNDS = 99, MAX_RUNS = 48 };
+enum { SPARE_DESCRIPTORS = 32 };     /* standard streams, pipes, listener, epoll */
+static const double NGINX_START = 5; /* seconds it may take */
+
+static const char *const FLOOR = "bare epoll loop";
+static const char *const LIBUV = "libuv's guide", *const LIBUV_KEPT = "libuv, buffers kept";
+static const char *const EPOLL = "05-epoll";
+static const char *const HTTP_FLOOR = "bare epoll loop, HTTP", *const NGINX = "nginx, one worker";
+static const char *const HTTP = "07 --backend epoll";
+static const char *const BACKENDS[] = {"07 --backend epoll", "07 --backend kqueue",
+                                       "07 --backend poll", "07 --backend select"};
+enum { BACKEND_COUNT = sizeof BACKENDS / sizeof *BACKENDS };
 
 /* --- figures --- */
 
-/* What is measured: messages/s, ns of the server's CPU time per message, and the time until an echo
- * is back, in seconds, that half or 99 % of the messages did not exceed. */
-enum figure { RATE, CPU, HALF, MOST, FIGURES };
-
-/* A server with so many idle connections: measured once a round. */
+/* A server under one load: measured once a round. */
 struct run {
     char name[32], path[512];
     const char *args;
-    int idle;
+    struct plan plan;
     double figures[FIGURES][MAX_ROUNDS]; /* NAN where it failed */
 };
 
@@ -56,6 +62,8 @@ struct bench {
     int count, rounds, idle;
     double seconds;
     int own_cpu, server_cpu; /* the same one if there is only one */
+    const char *only;        /* "echo" or "http"; NULL: both */
+    char folder[400];        /* this program's: its helpers lie beside it */
     bool failed;
 };
 
@@ -88,208 +96,93 @@ static double median_of(const struct bench *bench, const struct run *run, enum f
     return spread_of(run->figures[figure], bench->rounds).median;
 }
 
-/* How many times as much CPU a message costs in one run as in another of the same round. */
-static struct spread cost_ratio(const struct bench *bench, const struct run *run,
-                                const struct run *base)
+/* How many times as much a figure is in one run as in another of the same round. */
+static struct spread ratio_of(const struct bench *bench, enum figure figure, const struct run *run,
+                              const struct run *base)
 {
     double ratios[MAX_ROUNDS];
     for (int i = 0; i < bench->rounds; i++)
-        ratios[i] = run && base ? run->figures[CPU][i] / base->figures[CPU][i] : NAN;
+        ratios[i] = run && base ? run->figures[figure][i] / base->figures[figure][i] : NAN;
     return spread_of(ratios, bench->rounds);
 }
 
-static struct run *find_run(struct bench *bench, const char *name, int idle)
+static struct run *find_run(struct bench *bench, const char *name, int depth, int idle)
 {
-    for (int i = 0; i < bench->count; i++)
-        if (strcmp(bench->runs[i].name, name) == 0 && bench->runs[i].idle == idle)
-            return &bench->runs[i];
+    for (int i = 0; i < bench->count; i++) {
+        struct run *run = &bench->runs[i];
+        if (strcmp(run->name, name) == 0 && run->plan.depth == depth && run->plan.idle == idle)
+            return run;
+    }
     return NULL;
 }
 
-/* --- latencies: counted in buckets 1.6 % wide, so that a long run takes no more memory --- */
+/* --- nginx: with settings of our own, and all it writes below build/ --- */
 
-struct histogram {
-    uint64_t count, buckets[BUCKETS];
-};
-
-/* Up to TWICE_STEPS each number has a bucket; from there on, STEPS for each doubling. */
-static void histogram_add(struct histogram *histogram, double seconds)
+/* A port that is free now. nginx wants a number; nobody else is likely to take it so soon. */
+static int free_port(void)
 {
-    uint64_t value = (uint64_t)(seconds * 1e9), shift = 0;
-    while (value >> shift >= TWICE_STEPS)
-        shift++;
-    uint64_t bucket = shift * STEPS + (value >> shift);
-    histogram->buckets[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
-    histogram->count++;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0), port = -1;
+    if (fd < 0)
+        return -1;
+    if (bind(fd, (struct sockaddr *)&address, size) == 0 &&
+        getsockname(fd, (struct sockaddr *)&address, &size) == 0)
+        port = ntohs(address.sin_port);
+    close(fd);
+    return port;
 }
 
-/* The value that this share of all values does not exceed. */
-static double histogram_quantile(const struct histogram *histogram, double share)
+/* One process, a worker without a master: what it costs is the worker's alone, and nothing is left
+ * running should this program be killed. */
+static void nginx_configure(const char *folder, int port)
 {
-    double rank = share * (double)histogram->count, seen = 0;
-    uint64_t bucket = 0;
-    while (bucket < BUCKETS - 1 && (seen += (double)histogram->buckets[bucket]) < rank)
-        bucket++;
-    uint64_t shift = bucket < TWICE_STEPS ? 0 : bucket / STEPS - 1;
-    return (double)((bucket - shift * STEPS) << shift) / 1e9;
+    char path[512];
+    snprintf(path, sizeof path, "%s/nginx.conf", folder);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return; /* nginx will say so */
+    fprintf(file,
+            "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr crit;\n"
+            "events {\n    worker_connections 1024;\n}\n"
+            "http {\n    access_log off;\n    server_tokens off;\n"
+            "    keepalive_requests 1000000000;\n    default_type application/json;\n"
+            "    client_body_temp_path temp;\n    proxy_temp_path temp;\n"
+            "    fastcgi_temp_path temp;\n    uwsgi_temp_path temp;\n    scgi_temp_path temp;\n"
+            "    server {\n        listen 127.0.0.1:%d;\n"
+            "        location = /health {\n            return 200 '{\"status\":\"ok\"}';\n"
+            "        }\n    }\n}\n",
+            port);
+    fclose(file);
 }
 
-/* --- the load --- */
-
-struct connection {
-    int fd;
-    double sent_at;
-    size_t got;
-    char message[MESSAGE], back[MESSAGE + 1]; /* one more: to notice bytes that nobody sent */
-};
-
-struct load {
-    int epoll;
-    struct connection active[ACTIVE];
-    int *idle, idle_count;
-    bool sending; /* answer each echo with the next message */
-    int in_flight;
-    uint64_t sent, echoed;
-    struct histogram latencies;
-    const char *error; /* NULL as long as all is well */
-};
-
-static bool load_fail(struct load *load, const char *error)
+static struct process nginx_start(const struct bench *bench, const char *path)
 {
-    load->error = error;
-    return false;
+    char folder[448];
+    int port = free_port(), fd = -1;
+    snprintf(folder, sizeof folder, "%s/nginx", bench->folder);
+    mkdir(folder, 0777);
+    nginx_configure(folder, port);
+    const char *argv[] = {path, "-p", folder, "-c", "nginx.conf", NULL};
+    struct process nginx = process_start(argv, 0);
+    nginx.port = port;
+    /* it does not say when it listens */
+    for (double end = now() + NGINX_START; (fd = client_connect(port)) < 0 && now() < end;)
+        sleep_for(0.01);
+    if (fd >= 0)
+        client_reset(fd);
+    return nginx;
 }
 
-static bool send_message(struct load *load, struct connection *connection)
+/* Where it is, or NULL. Not everybody has /usr/sbin in the PATH. */
+static const char *nginx_path(void)
 {
-    load->sent++; /* the number makes each message differ from all before it */
-    memcpy(connection->message, &load->sent, sizeof load->sent);
-    connection->got = 0;
-    connection->sent_at = now();
-    if (!client_send(connection->fd, connection->message, MESSAGE))
-        return load_fail(load, "cannot send");
-    load->in_flight++;
-    return true;
-}
-
-static bool receive_echo(struct load *load, struct connection *connection)
-{
-    ssize_t n = recv(connection->fd, connection->back + connection->got,
-                     sizeof connection->back - connection->got, 0);
-    if (n <= 0)
-        return load_fail(load, "the server closed a connection");
-    connection->got += (size_t)n;
-    size_t length = connection->got;
-    if (length > MESSAGE || memcmp(connection->back, connection->message, length) != 0)
-        return load_fail(load, "the echo is not what was sent");
-    if (length < MESSAGE)
-        return true;
-    histogram_add(&load->latencies, now() - connection->sent_at);
-    load->echoed++;
-    load->in_flight--;
-    return !load->sending || send_message(load, connection);
-}
-
-/* Keeps messages going to and fro until that time, or until none is in flight any more. */
-static bool exchange_until(struct load *load, double end)
-{
-    for (double left; load->in_flight > 0 && (left = end - now()) > 0;) {
-        struct epoll_event events[ACTIVE];
-        int ready = epoll_wait(load->epoll, events, ACTIVE, (int)(left * 1000) + 1);
-        if (ready < 0 && errno != EINTR)
-            return load_fail(load, "epoll_wait failed");
-        for (int i = 0; i < ready; i++)
-            if (!receive_echo(load, events[i].data.ptr))
-                return false;
-    }
-    return true;
-}
-
-static bool load_connect(struct load *load, int port, int idle)
-{
-    load->idle = calloc((size_t)idle + 1, sizeof *load->idle);
-    load->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (!load->idle || load->epoll < 0)
-        return load_fail(load, "no memory or descriptor for the load");
-    while (load->idle_count < idle) {
-        int fd = client_connect(port);
-        if (fd < 0)
-            return load_fail(load, "cannot connect");
-        load->idle[load->idle_count++] = fd;
-    }
-    for (int i = 0; i < ACTIVE; i++) {
-        struct connection *connection = &load->active[i];
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
-        memset(connection->message, 'a' + i % 26, MESSAGE);
-        connection->fd = client_connect(port);
-        if (connection->fd < 0 || epoll_ctl(load->epoll, EPOLL_CTL_ADD, connection->fd, &event) < 0)
-            return load_fail(load, "cannot connect");
-    }
-    return true;
-}
-
-/* Resets all connections: thousands of ports in TIME_WAIT would be in the way of the next run. */
-static void load_close(struct load *load)
-{
-    for (int i = 0; i < load->idle_count; i++)
-        client_reset(load->idle[i]);
-    for (int i = 0; i < ACTIVE; i++)
-        if (load->active[i].fd >= 0)
-            client_reset(load->active[i].fd);
-    if (load->epoll >= 0)
-        close(load->epoll);
-    free(load->idle);
-}
-
-/* Has the load go on for that long and takes the figures. Longer if other programs left no CPU to
- * us: a share of a handful of echoes would say nothing. */
-static bool load_measure(struct load *load, pid_t pid, double seconds, double figures[FIGURES])
-{
-    load->echoed = 0;
-    load->latencies = (struct histogram){0};
-    double start = now(), cpu_before = process_cpu(pid);
-    do
-        if (!exchange_until(load, now() + seconds))
-            return false;
-    while (load->echoed < ENOUGH && now() < start + GIVE_UP);
-    double cpu = process_cpu(pid) - cpu_before, took = now() - start;
-    if (load->echoed == 0)
-        return load_fail(load, "no echo came back");
-    figures[RATE] = (double)load->echoed / took;
-    figures[CPU] = cpu * 1e9 / (double)load->echoed;
-    figures[HALF] = histogram_quantile(&load->latencies, 0.50);
-    figures[MOST] = histogram_quantile(&load->latencies, 0.99);
-    return true;
-}
-
-static bool send_to_all(struct load *load)
-{
-    for (int i = 0; i < ACTIVE; i++)
-        if (!send_message(load, &load->active[i]))
-            return false;
-    return true;
-}
-
-/* Waits for what is in flight, without sending more. */
-static bool load_drain(struct load *load)
-{
-    load->sending = false;
-    if (!exchange_until(load, now() + GIVE_UP))
-        return false;
-    return load->in_flight == 0 || load_fail(load, "echoes do not come back");
-}
-
-/* One echo for everybody: as the active connections were the last to knock, all are accepted then.
- * After that the server warms up and is measured. */
-static bool load_run(struct load *load, pid_t pid, double seconds, double figures[FIGURES])
-{
-    if (!send_to_all(load) || !load_drain(load))
-        return false;
-    if (process_descriptors(pid) < ACTIVE + load->idle_count)
-        return load_fail(load, "the server does not hold all connections");
-    load->sending = true;
-    return send_to_all(load) && exchange_until(load, now() + seconds / 5) &&
-           load_measure(load, pid, seconds, figures) && load_drain(load);
+    static const char *const places[] = {"/usr/sbin/nginx", "/usr/local/sbin/nginx",
+                                         "/usr/bin/nginx", "/usr/local/nginx/sbin/nginx"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (access(places[i], X_OK) == 0)
+            return places[i];
+    return NULL;
 }
 
 /* --- one run --- */
@@ -307,26 +200,22 @@ static void pin(pid_t pid, int cpu)
 static void run_failed(struct bench *bench, const struct run *run, const char *why,
                        const struct process *server)
 {
-    fprintf(stderr, "bench: %s with %d idle: %s; exit status %d %s\n", run->name, run->idle, why,
-            server->status, server->errors);
+    fprintf(stderr, "bench: %s with %d idle: %s; exit status %d %s\n", run->name, run->plan.idle,
+            why, server->status, server->errors);
     bench->failed = true;
 }
 
 static void run_once(struct bench *bench, struct run *run, int round)
 {
-    static struct load load; /* its histogram is large for a stack */
     double figures[FIGURES] = {0};
-    load = (struct load){.epoll = -1};
-    for (int i = 0; i < ACTIVE; i++)
-        load.active[i].fd = -1;
-    struct process server = server_start(run->path, run->args, 0);
+    struct process server = strcmp(run->name, NGINX) == 0 ? nginx_start(bench, run->path)
+                                                          : server_start(run->path, run->args, 0);
     pin(server.pid, bench->server_cpu);
-    bool ok = load_connect(&load, server.port, run->idle) &&
-              load_run(&load, server.pid, bench->seconds, figures);
-    load_close(&load);
+    const char *error = load_run(server.port, server.pid, &run->plan, figures);
     int status = process_end(&server, SIGTERM);
-    if (!ok || status != 0)
-        run_failed(bench, run, ok ? "ended badly" : load.error, &server);
+    bool ok = !error && status == 0;
+    if (!ok)
+        run_failed(bench, run, error ? error : "ended badly", &server);
     for (int i = 0; i < FIGURES; i++)
         run->figures[i][round] = ok ? figures[i] : NAN;
 }
@@ -347,42 +236,43 @@ static void run_all(struct bench *bench)
 
 /* --- what is run --- */
 
-static const char *const FLOOR = "bare epoll loop";
-static const char *const LIBUV = "libuv's guide", *const LIBUV_KEPT = "libuv, buffers kept";
-static const char *const EPOLL = "05-epoll";
-
 static void add_run(struct bench *bench, const char *name, const char *path, const char *args,
-                    int idle)
+                    int depth, int idle)
 {
     if (bench->count == MAX_RUNS)
         return;
     struct run *run = &bench->runs[bench->count++];
-    *run = (struct run){.args = args, .idle = idle};
+    *run = (struct run){.args = args, .plan = {depth, idle, bench->seconds}};
     snprintf(run->name, sizeof run->name, "%s", name);
     snprintf(run->path, sizeof run->path, "%s", path);
+}
+
+/* Without idle connections, with a few, and with many. */
+static void add_server(struct bench *bench, const char *name, const char *path, const char *args,
+                       int depth, bool holds_many)
+{
+    add_run(bench, name, path, args, depth, 0);
+    if (bench->idle > FEW_IDLE)
+        add_run(bench, name, path, args, depth, FEW_IDLE);
+    if (bench->idle > FEW_IDLE && holds_many)
+        add_run(bench, name, path, args, depth, bench->idle);
 }
 
 static void add_chapter(struct bench *bench, const char *name, bool holds_many)
 {
     char path[64];
     snprintf(path, sizeof path, "%s/server", name);
-    add_run(bench, name, path, NULL, 0);
-    if (bench->idle > FEW_IDLE)
-        add_run(bench, name, path, NULL, FEW_IDLE);
-    if (bench->idle > FEW_IDLE && holds_many)
-        add_run(bench, name, path, NULL, bench->idle);
+    add_server(bench, name, path, NULL, ECHO, holds_many);
 }
 
-/* floor and uv_echo lie beside this program. */
-static void add_peer(struct bench *bench, const char *name, const char *own_path, const char *file,
-                     const char *args)
+/* The floors and uv_echo lie beside this program. */
+static void add_peer(struct bench *bench, const char *name, const char *file, const char *args,
+                     int depth)
 {
-    const char *slash = strrchr(own_path, '/');
     char path[512];
-    snprintf(path, sizeof path, "%.*s/%s", slash ? (int)(slash - own_path) : 1,
-             slash ? own_path : ".", file);
+    snprintf(path, sizeof path, "%s/%s", bench->folder, file);
     if (access(path, X_OK) == 0)
-        add_run(bench, name, path, args, 0);
+        add_run(bench, name, path, args, depth, 0);
     else
         printf("%s is skipped: there is no %s (libuv1-dev is not installed)\n", name, path);
 }
@@ -396,21 +286,40 @@ static void add_other(struct bench *bench, char *command)
     snprintf(full, sizeof full, "%s", name);
     if (args)
         *args++ = '\0';
-    add_run(bench, full, command, args, 0);
+    add_run(bench, full, command, args, ECHO, 0);
 }
 
-static void add_runs(struct bench *bench, const char *own_path, char **others)
+static void add_echo_servers(struct bench *bench, char **others)
 {
     add_chapter(bench, "02-nonblocking-polling", true);
     add_chapter(bench, "03-select", false);
     add_chapter(bench, "04-poll", true);
-    add_peer(bench, LIBUV, own_path, "uv_echo", NULL);
-    add_peer(bench, LIBUV_KEPT, own_path, "uv_echo", "--keep");
-    add_peer(bench, FLOOR, own_path, "floor", NULL);
+    add_peer(bench, LIBUV, "uv_echo", NULL, ECHO);
+    add_peer(bench, LIBUV_KEPT, "uv_echo", "--keep", ECHO);
+    add_peer(bench, FLOOR, "floor", NULL, ECHO);
     add_chapter(bench, EPOLL, true);
-    add_run(bench, "05-epoll --edge", "05-epoll/server", "--edge", 0);
+    add_run(bench, "05-epoll --edge", "05-epoll/server", "--edge", ECHO, 0);
+    add_chapter(bench, "06-kqueue", true);
     for (; *others; others++)
         add_other(bench, *others);
+}
+
+static void add_http_servers(struct bench *bench)
+{
+    const char *server = "07-event-loop/server", *nginx = nginx_path();
+    if (!nginx)
+        puts("nginx is skipped: it is not installed (Debian: nginx-light)");
+    const int depths[] = {PIPELINED, ONE};
+    for (int i = 0; i < 2; i++) {
+        if (nginx)
+            add_run(bench, NGINX, nginx, NULL, depths[i], 0);
+        add_peer(bench, HTTP_FLOOR, "http_floor", NULL, depths[i]);
+        if (depths[i] == PIPELINED)
+            add_run(bench, HTTP, server, "--backend epoll", depths[i], 0);
+    }
+    for (int i = 0; i < BACKEND_COUNT; i++) /* the last one is select() */
+        add_server(bench, BACKENDS[i], server, strchr(BACKENDS[i], '-'), ONE,
+                   i < BACKEND_COUNT - 1);
 }
 
 /* --- the tables --- */
@@ -441,82 +350,157 @@ static void print_server_row(const struct bench *bench, const struct run *run,
         putchar('\n');
         return;
     }
-    struct spread ratio = cost_ratio(bench, run, base);
+    struct spread ratio = ratio_of(bench, CPU, run, base);
     printf(" %10s  %5.2f (%.2f..%.2f) %6.0f %6.0f\n", grouped(median_of(bench, run, CPU), cpu),
            ratio.median, ratio.min, ratio.max, median_of(bench, run, HALF) * 1e6,
            median_of(bench, run, MOST) * 1e6);
 }
 
-static void print_servers(struct bench *bench)
+static void print_servers(struct bench *bench, const char *base_name, int depth)
 {
-    printf("\n%d connections, one %d-byte message in flight on each\n\n", ACTIVE, MESSAGE);
-    puts("                          messages     CPU ns   as multiple of a  echo back, us");
-    puts("                        per second  a message    bare epoll loop   half   99 %");
-    const struct run *base = find_run(bench, FLOOR, 0);
+    bool echo = depth == ECHO;
+    printf("                          %s     CPU ns   as multiple of a  %s, us\n",
+           echo ? "messages" : "requests", echo ? "echo back" : "  answers");
+    printf("                        per second  a %s    bare epoll loop   half   99 %%\n",
+           echo ? "message" : "request");
+    const struct run *base = find_run(bench, base_name, depth, 0);
     for (int i = 0; i < bench->count; i++)
-        if (bench->runs[i].idle == 0)
+        if (bench->runs[i].plan.depth == depth && bench->runs[i].plan.idle == 0)
             print_server_row(bench, &bench->runs[i], base);
 }
 
-/* One server's row: CPU per message with none, a few and many idle connections. */
-static void print_idle_row(struct bench *bench, const char *name)
+/* One server's row: CPU per message with none, a few and many idle connections, and what one of
+ * the many takes of the server's own memory. */
+static void print_idle_row(struct bench *bench, const char *name, int depth)
 {
     const int idle[] = {0, FEW_IDLE, bench->idle};
-    struct run *base = find_run(bench, name, 0);
+    struct run *base = find_run(bench, name, depth, 0), *run = NULL;
+    char text[32];
     printf("%-22s", name);
     for (int i = 0; i < 3; i++) {
-        struct run *run = find_run(bench, name, idle[i]);
-        char cpu[32];
-        printf(" %10s", run ? grouped(median_of(bench, run, CPU), cpu) : "limit");
+        run = find_run(bench, name, depth, idle[i]);
+        printf(" %9s", run ? grouped(median_of(bench, run, CPU), text) : "limit");
     }
     for (int i = 1; i < 3; i++) {
-        struct run *run = find_run(bench, name, idle[i]);
-        double ratio = cost_ratio(bench, run, base).median;
+        run = find_run(bench, name, depth, idle[i]);
+        double ratio = ratio_of(bench, CPU, run, base).median;
         if (isnan(ratio))
-            printf(" %10s", run ? "failed" : "limit");
+            printf(" %9s", run ? "failed" : "limit");
         else
-            printf(" %8.2f x", ratio);
+            printf(" %7.2f x", ratio);
+    }
+    printf(" %7s\n", run ? grouped(median_of(bench, run, MEMORY), text) : "limit");
+}
+
+static void print_idle_head(const struct bench *bench, const char *message)
+{
+    char many[32];
+    grouped(bench->idle, many);
+    printf("\nThe same with idle connections beside the %d: CPU time a %s, in ns,\n"
+           "and bytes of the server's own memory for each of the %s\n\n",
+           ACTIVE, message, many);
+    printf("%-22s %9s %9d %9s %9d %9s %7s\n", "idle connections", "none", FEW_IDLE, many, FEW_IDLE,
+           many, "bytes");
+}
+
+static void print_echo(struct bench *bench)
+{
+    printf("\n%d connections, one %d-byte message in flight on each\n\n", ACTIVE, MESSAGE);
+    print_servers(bench, FLOOR, ECHO);
+    puts("06-kqueue: Linux has none, so here it is made of epoll");
+    if (bench->idle <= FEW_IDLE)
+        return;
+    print_idle_head(bench, "message");
+    print_idle_row(bench, "02-nonblocking-polling", ECHO);
+    print_idle_row(bench, "03-select", ECHO);
+    print_idle_row(bench, "04-poll", ECHO);
+    print_idle_row(bench, EPOLL, ECHO);
+    print_idle_row(bench, "06-kqueue", ECHO);
+}
+
+/* Answers of different lengths would not be the same work. */
+static void print_answers(struct bench *bench)
+{
+    const char *const names[] = {HTTP, HTTP_FLOOR, NGINX};
+    printf("Bytes of an answer: ");
+    for (int i = 0; i < 3; i++) {
+        const struct run *run = find_run(bench, names[i], ONE, 0);
+        if (run)
+            printf("%s%s %.0f", i ? "; " : "", names[i], median_of(bench, run, ANSWER));
     }
     putchar('\n');
 }
 
-static void print_idle(struct bench *bench)
+static void print_http(struct bench *bench)
 {
-    char many[32];
-    grouped(bench->idle, many);
-    printf("\nThe same with idle connections beside the %d: CPU time a message, in ns\n\n", ACTIVE);
-    printf("%-22s %10s %10d %10s %10d %10s\n", "idle connections", "none", FEW_IDLE, many, FEW_IDLE,
-           many);
-    print_idle_row(bench, "02-nonblocking-polling");
-    print_idle_row(bench, "03-select");
-    print_idle_row(bench, "04-poll");
-    print_idle_row(bench, EPOLL);
+    printf("\n%d connections, one GET /health in flight on each\n\n", ACTIVE);
+    print_servers(bench, HTTP_FLOOR, ONE);
+    printf("\n%d connections, %d pipelined GET /health in flight on each\n\n", ACTIVE, PIPELINED);
+    print_servers(bench, HTTP_FLOOR, PIPELINED);
+    print_answers(bench);
+    if (bench->idle <= FEW_IDLE)
+        return;
+    print_idle_head(bench, "request");
+    for (int i = 0; i < BACKEND_COUNT; i++)
+        print_idle_row(bench, BACKENDS[i], ONE);
 }
 
-static void print_target(const char *what, double limit, double measured)
+/* --- the targets --- */
+
+static void print_verdict(const char *what, double measured, const char *unit, bool met)
 {
-    const char *verdict = isnan(measured) ? "not measured" : measured <= limit ? "met" : "missed";
-    printf("  %-52s %5.2f x  %s\n", what, measured, verdict);
+    const char *verdict = isnan(measured) ? "not measured" : met ? "met" : "missed";
+    printf("  %-52s %6.2f %-5s  %s\n", what, measured, unit, verdict);
 }
 
-static void print_targets(struct bench *bench)
+/* At most so many times the CPU time of the base. Without one, as it was skipped: nothing. */
+static void print_target(const struct bench *bench, const char *what, double limit,
+                         const struct run *run, const struct run *base)
 {
-    const struct run *epoll = find_run(bench, EPOLL, 0);
-    char idle_target[64], many[32];
-    snprintf(idle_target, sizeof idle_target, "05-epoll, %s idle: at most 1.15 x none idle",
+    double times = ratio_of(bench, CPU, run, base).median;
+    if (run && base)
+        print_verdict(what, times, "x", times <= limit);
+}
+
+static void print_idle_target(struct bench *bench, const char *name, const char *chapter, int depth)
+{
+    char what[64], many[32];
+    snprintf(what, sizeof what, "%s, %s idle: at most 1.15 x none idle", chapter,
              grouped(bench->idle, many));
-    puts("\nTargets, CPU time a message, median of the rounds' ratios:");
-    print_target("05-epoll at most 1.10 x the bare epoll loop", 1.10,
-                 cost_ratio(bench, epoll, find_run(bench, FLOOR, 0)).median);
-    if (find_run(bench, LIBUV, 0))
-        print_target("05-epoll at most 0.75 x libuv, as its guide has it", 0.75,
-                     cost_ratio(bench, epoll, find_run(bench, LIBUV, 0)).median);
-    if (find_run(bench, LIBUV_KEPT, 0))
-        print_target("05-epoll at most 1.00 x libuv with its buffers kept", 1.00,
-                     cost_ratio(bench, epoll, find_run(bench, LIBUV_KEPT, 0)).median);
     if (bench->idle > FEW_IDLE)
-        print_target(idle_target, 1.15,
-                     cost_ratio(bench, find_run(bench, EPOLL, bench->idle), epoll).median);
+        print_target(bench, what, 1.15, find_run(bench, name, depth, bench->idle),
+                     find_run(bench, name, depth, 0));
+}
+
+static void print_echo_targets(struct bench *bench)
+{
+    const struct run *epoll = find_run(bench, EPOLL, ECHO, 0);
+    print_target(bench, "05-epoll at most 1.10 x the bare epoll loop", 1.10, epoll,
+                 find_run(bench, FLOOR, ECHO, 0));
+    print_target(bench, "05-epoll at most 0.75 x libuv, as its guide has it", 0.75, epoll,
+                 find_run(bench, LIBUV, ECHO, 0));
+    print_target(bench, "05-epoll at most 1.00 x libuv with its buffers kept", 1.00, epoll,
+                 find_run(bench, LIBUV_KEPT, ECHO, 0));
+    print_idle_target(bench, EPOLL, "05-epoll", ECHO);
+}
+
+static void print_http_targets(struct bench *bench)
+{
+    const struct run *one = find_run(bench, HTTP, ONE, 0);
+    const struct run *idle = find_run(bench, HTTP, ONE, bench->idle);
+    const struct run *nginx = find_run(bench, NGINX, PIPELINED, 0);
+    print_target(bench, "07 at most 1.15 x the bare epoll loop", 1.15, one,
+                 find_run(bench, HTTP_FLOOR, ONE, 0));
+    print_target(bench, "07 at most 1.00 x nginx", 1.00, one, find_run(bench, NGINX, ONE, 0));
+    if (nginx) {
+        double times = ratio_of(bench, RATE, find_run(bench, HTTP, PIPELINED, 0), nginx).median;
+        print_verdict("07, pipelined: at least 3 x nginx's requests/s", times, "x", times >= 3);
+    }
+    print_idle_target(bench, HTTP, "07", ONE);
+    if (idle && bench->idle > FEW_IDLE) {
+        double bytes = median_of(bench, idle, MEMORY);
+        print_verdict("07: at most 512 bytes an idle connection", bytes, "bytes", bytes <= 512);
+    }
 }
 
 /* --- the start --- */
@@ -525,9 +509,10 @@ static _Noreturn void usage(const char *wrong)
 {
     if (wrong)
         fprintf(stderr, "bench: wrong argument '%s'; ", wrong);
-    fputs("usage: bench [--rounds N] [--seconds S] [--idle N] [--help] [SERVER...]\n"
-          "  N rounds of S seconds a server: 1..99 (default 7), 0.01..60 (default 0.5);\n"
+    fputs("usage: bench [--rounds N] [--seconds S] [--idle N] [--only WHAT] [--help] [SERVER...]\n"
+          "  N rounds of S seconds a server: 1..99 (default 7), 0.01..60 (default 0.2);\n"
           "  idle connections: 0..1000000 (default 10000);\n"
+          "  WHAT: echo or http (default: both);\n"
           "  further echo servers to measure: \"PATH [ARGUMENT...]\"\n",
           wrong ? stderr : stdout);
     exit(wrong ? 2 : 0);
@@ -540,6 +525,18 @@ static double number(const char *text, double min, double max)
     if (!text || end == text || *end || !(value >= min && value <= max))
         usage(text ? text : "(nothing)");
     return value;
+}
+
+static const char *half(const char *text)
+{
+    if (!text || (strcmp(text, "echo") != 0 && strcmp(text, "http") != 0))
+        usage(text ? text : "(nothing)");
+    return text;
+}
+
+static bool wanted(const struct bench *bench, const char *name)
+{
+    return !bench->only || strcmp(bench->only, name) == 0;
 }
 
 /* Reads the options; what is left are further servers, from *argv on. */
@@ -555,6 +552,8 @@ static void read_arguments(struct bench *bench, char ***argv)
             bench->seconds = number(*++*argv, 0.01, 60);
         else if (strcmp(name, "--idle") == 0)
             bench->idle = (int)number(*++*argv, 0, 1000000);
+        else if (strcmp(name, "--only") == 0)
+            bench->only = half(*++*argv);
         else
             usage(name);
     }
@@ -583,7 +582,7 @@ static void limit_idle(struct bench *bench)
         printf("%d descriptors are allowed: %d idle connections at most\n", limit, most);
     }
     if (bench->idle > 0 && bench->idle <= FEW_IDLE)
-        puts("the second table is left out: it needs more than 900 idle connections");
+        puts("no tables of idle connections: they need more than 900");
 }
 
 static void print_setting(const struct bench *bench)
@@ -599,19 +598,32 @@ static void print_setting(const struct bench *bench)
     fflush(stdout);
 }
 
+static void find_folder(struct bench *bench, const char *own_path)
+{
+    const char *slash = strrchr(own_path, '/');
+    snprintf(bench->folder, sizeof bench->folder, "%.*s", slash ? (int)(slash - own_path) : 1,
+             slash ? own_path : ".");
+}
+
 int main(int argc, char **argv)
 {
-    static struct bench bench = {.rounds = 7, .seconds = 0.5, .idle = MANY_IDLE};
-    const char *own_path = argc > 0 ? argv[0] : "";
+    static struct bench bench = {.rounds = 7, .seconds = 0.2, .idle = MANY_IDLE};
+    find_folder(&bench, argc > 0 ? argv[0] : "");
     read_arguments(&bench, &argv);
     limit_idle(&bench);
     choose_cpus(&bench);
     print_setting(&bench);
-    add_runs(&bench, own_path, argv);
+    if (wanted(&bench, "echo"))
+        add_echo_servers(&bench, argv);
+    if (wanted(&bench, "http"))
+        add_http_servers(&bench);
     run_all(&bench);
-    print_servers(&bench);
-    if (bench.idle > FEW_IDLE)
-        print_idle(&bench);
-    print_targets(&bench);
+    if (wanted(&bench, "echo"))
+        print_echo(&bench);
+    if (wanted(&bench, "http"))
+        print_http(&bench);
+    puts("\nTargets, CPU time a message or request, median of the rounds' ratios:");
+    print_echo_targets(&bench);
+    print_http_targets(&bench);
     return bench.failed ? 1 : 0;
 }
