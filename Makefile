@@ -33,7 +33,7 @@ PROGRAMS := $(foreach c,$(CHAPTERS),$(IN)$(c)/server) $(AWAIT) \
             $(patsubst %.c,$(IN)%,$(wildcard 0[1-9]-*/client.c))
 TOOLS := $(BUILD)/tests/demo $(BUILD)/tests/slow-peer
 SUITE := $(BUILD)/tests/suite
-UNITS := $(addprefix $(BUILD)/tests/,test_kqueue test_loop test_http test_coroutine)
+UNITS := $(addprefix $(BUILD)/tests/test_,kqueue loop http coroutine threadpool procpool)
 BENCH := $(addprefix $(BUILD)/bench/,bench floor http_floor uv_echo)
 
 all: $(PROGRAMS)
@@ -50,6 +50,7 @@ help:
 	@echo 'make diff FROM=03 TO=04         what one chapter changes in the one before'
 	@echo 'make carry                      copies the modules of 07 to 08 and on to 09'
 	@echo 'make bench                      throughput and cost, beside a bare epoll loop and libuv'
+	@echo 'make fuzz                       throws bytes at the HTTP parser (needs clang)'
 	@echo 'make lint, make format          checks, or mends, how the code is written'
 	@echo 'make clean                      removes all that was built'
 
@@ -86,15 +87,22 @@ $(BUILD)/tests/demo: $(BUILD)/tests/demo.o $(BUILD)/tests/harness.o
 $(BUILD)/tests/slow-peer: $(BUILD)/tests/slow_peer.o
 
 # The suite that runs programs, and those that call functions. All of them need Check.
-SUITE_OBJECTS := $(addprefix $(BUILD)/tests/,suite.o test_echo.o test_lessons.o test_clients.o \
-                   http_client.o test_http_syntax.o test_http_server.o test_event_loop.o)
+SUITE_OBJECTS := $(addprefix $(BUILD)/tests/,suite.o http_client.o $(addprefix test_,every_server.o \
+                   echo.o lessons.o clients.o http_syntax.o http_server.o event_loop.o fetch.o \
+                   pool_server.o offload_server.o))
 $(SUITE): $(SUITE_OBJECTS) $(BUILD)/tests/harness.o
 $(UNITS): %: %.o
 $(BUILD)/tests/test_kqueue: $(KQUEUE_OBJECT)
 $(BUILD)/tests/test_loop: $(LOOP)
 $(BUILD)/tests/test_http: $(BUILD)/07-event-loop/http.o
 $(BUILD)/tests/test_coroutine: $(COROUTINE) $(LOOP)
-$(addprefix $(BUILD)/tests/,test_loop.o test_http.o test_coroutine.o): CPPFLAGS += -I07-event-loop
+$(BUILD)/tests/test_threadpool: $(BUILD)/08-threadpool/threadpool.o $(LOOP)
+$(BUILD)/tests/test_procpool: $(addprefix $(BUILD)/09-cpu-offload/,procpool.o worker.o) $(LOOP)
+$(addsuffix .o,$(UNITS)): CPPFLAGS += -I07-event-loop -I08-threadpool -I09-cpu-offload
+FUZZ := build/fuzz_http
+$(FUZZ): tests/fuzz_http.c 07-event-loop/http.c 07-event-loop/http.h
+	$(call say,CLANG) mkdir -p $(@D); clang -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -I07-event-loop -o $@ tests/fuzz_http.c 07-event-loop/http.c
 $(SUITE) $(UNITS): LDLIBS += $(shell pkg-config --libs check 2>/dev/null || echo -lcheck)
 $(SUITE_OBJECTS) $(addsuffix .o,$(UNITS)): | check-library
 $(BENCH): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
@@ -134,6 +142,13 @@ demo: all $(TOOLS)
 test: all $(TOOLS) $(SUITE) $(UNITS)
 	@CH='$(CH)' SERVER='$(SERVER)' SAN='$(SAN)' BUILD='$(BUILD)' IN='$(IN)' sh tests/run.sh
 
+# Throws bytes at the HTTP parser for SECONDS (needs clang); what it learns stays in build/corpus.
+SECONDS ?= 60
+fuzz: $(FUZZ)
+	@mkdir -p build/corpus
+	@$(FUZZ) -max_total_time=$(SECONDS) -timeout=5 -max_len=65536 -verbosity=0 \
+		-print_final_stats=1 -artifact_prefix=build/ build/corpus tests/fuzz_corpus
+
 # uv_echo is built where libuv is.
 UV := $(if $(wildcard /usr/include/uv.h /usr/local/include/uv.h /opt/homebrew/include/uv.h),yes)
 bench: all $(if $(UV),$(BENCH),$(filter-out %/uv_echo,$(BENCH)))
@@ -141,13 +156,13 @@ bench: all $(if $(UV),$(BENCH),$(filter-out %/uv_echo,$(BENCH)))
 
 # --- how the code is written ---
 
-SOURCES := $(wildcard 0*/*.[ch] 0*/*/*.[ch] 0*/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
+SOURCES := $(wildcard 0*/*.[ch] 0*/*/*.[ch] 0*/*/*/*.[ch] tests/*.[ch] tests/bench/*.[ch])
 TIDY := clang-analyzer-*,bugprone-*,performance-*,-bugprone-easily-swappable-parameters,$\
         -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 	clang-tidy --quiet --warnings-as-errors='*' --checks='-*,$(TIDY)' $(filter %.c,$(SOURCES)) \
-		-- -std=gnu11 $(WARNINGS) $(KQUEUE_CPPFLAGS) -I07-event-loop
+		-- -std=gnu11 $(WARNINGS) $(KQUEUE_CPPFLAGS) -I07-event-loop -I08-threadpool -I09-cpu-offload
 
 format:
 	clang-format -i $(SOURCES)
@@ -156,7 +171,7 @@ clean:
 	rm -rf build $(foreach c,$(CHAPTERS),$(c)/server $(c)/client) $(AWAIT)
 
 FORCE:
-.PHONY: all help check-library run diff carry demo test bench lint format clean FORCE
+.PHONY: all help check-library run diff carry demo test fuzz bench lint format clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -20,7 +20,7 @@
 # Every line shown has to be printed, in this order, but there may be others between them. Numbers
 # (also 1.5, 12:34, 127.0.0.1:8000) and blanks count as equal. Port 8000 is another one each time,
 # and build/trace* and build/lossy* are other files, so that nothing clashes. `make test`, `make bench` and their
-# like are only checked with `make -n`. A block whose tool (strace, pgrep, ps, bash) is missing is
+# like are only checked with `make -n`. A block whose tool (strace, pgrep, ps, bash, curl) is missing is
 # left out; what strace prints is compared where its words are those of strace 6 on x86-64.
 #
 # Prints a line for each command, `ok - ` or `not ok - `, and exits with 1 if one is not ok.
@@ -34,9 +34,9 @@ port=$((10000 + $$ * 37 % 20000)) # below what kernels give to outgoing connecti
 trap 'cleanup' EXIT
 trap 'exit 1' INT TERM HUP
 
-ok() { count=$((count + 1)); echo "ok - $*"; }
+ok() { count=$((count + 1)); printf 'ok - %s\n' "$*"; }
 skip() { ok "$1 # SKIP $2"; }
-not_ok() { count=$((count + 1)); failed=$((failed + 1)); echo "not ok - $*"; }
+not_ok() { count=$((count + 1)); failed=$((failed + 1)); printf 'not ok - %s\n' "$*"; }
 one_line() { sed 's/ *\\$//; s/^  */ /' "$1" | tr -d '\n'; }
 quote() { awk '{ print "#   " $0 }' "$@"; } # ends a last line that has no end
 
@@ -127,7 +127,7 @@ comparable() # block
 # What of this block is missing here? Prints it, or nothing.
 missing()
 {
-    for tool in strace pgrep ps bash; do
+    for tool in strace pgrep ps bash curl; do
         grep -qw "$tool" "$tmp/block.$1".cmd.* 2>/dev/null || continue
         command -v $tool >/dev/null || { echo "no $tool here"; return; }
     done

@@ -80,6 +80,10 @@ plan_chapter() { # CHAPTER SERVER
         plan unit test_http
         plan unit test_coroutine
         plan suite echo "$IN$1/coroutines/await_echo" ;;
+    08-threadpool)
+        plan unit test_threadpool ;;
+    09-cpu-offload)
+        plan unit test_procpool ;;
     esac
 }
 
@@ -101,6 +105,8 @@ if [ -z "$CH$SERVER$SAN" ]; then # these measure, or start jobs of their own: on
     script 'servers broken on purpose' sh tests/mutants/run.sh "$BUILD/tests/suite"
     tap=$work/repository
     script 'the repository' sh tests/repository.sh
+    tap=$work/page
+    script 'the live page in a browser' python3 tests/test_page.py 09-cpu-offload/server
     tap=$work/readme
     script 'commands in the READMEs' sh tests/readme.sh
 fi
