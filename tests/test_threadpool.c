@@ -187,12 +187,18 @@ static void assert_tasks(int first, int end, int worked, int told)
     }
 }
 
-/* How many threads this program has; -1 where the system does not tell. A thread that was joined
- * may be on the list for a moment still. */
+static bool sanitized(void)
+{
+    const char *sanitizers = getenv("SAN");
+    return sanitizers && *sanitizers;
+}
+
+/* How many threads this program has; -1 where nobody tells, or with ThreadSanitizer, which has one
+ * of its own. A thread that was joined may be on the list for a moment still. */
 static int threads_now(void)
 {
     int count = -2; /* "." and ".." */
-    DIR *folder = opendir("/proc/self/task");
+    DIR *folder = sanitized() ? NULL : opendir("/proc/self/task");
     if (!folder)
         return -1;
     while (readdir(folder))
@@ -205,12 +211,6 @@ static void await_threads(int number)
 {
     if (threads_now() >= 0)
         await(threads_now, number);
-}
-
-static bool sanitized(void)
-{
-    const char *sanitizers = getenv("SAN");
-    return sanitizers && *sanitizers;
 }
 
 /* --- where things are called --- */
@@ -279,9 +279,10 @@ START_TEST(as_many_at_once_as_there_are_threads)
     for (int round = 0; round < 3; round++) {
         await(inside_gate, threads);
         ck_assert_int_eq(busy(), threads);
-        ck_assert_int_eq(queued(), (2 - round) * threads);
+        int waiting = (2 - round) * threads;
+        ck_assert_int_eq(queued(), waiting);
         permit(threads);
-        await(ran_so_far, (round + 1) * threads);
+        await(ran_so_far, 3 * threads - waiting);
     }
     ck_assert_int_eq(gate.most, threads);
     await_threads(before < 0 ? -1 : before + threads); /* no more have been started */

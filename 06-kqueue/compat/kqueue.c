@@ -22,7 +22,8 @@
  * - The kernel forgets a closed descriptor only when no other one (dup, fork) leads to the same
  *   open file. In such a program, EV_DELETE before close().
  * - A child process inherits the queue (not over exec), as any epoll instance; it must not use it.
- * - With both filters on one descriptor, EV_CLEAR may tell a filter again when the other has news.
+ * - With both filters on one descriptor, EV_CLEAR may tell a filter again when the other has news,
+ *   or when there was room for one event only.
  * - A time-out is rounded up to milliseconds.
  * - signalfd would be Linux's own way for signals, but it does not fit: it wants the signal blocked
  *   in every thread, sees two signals as one, keeps handlers from running, and its mask is handed

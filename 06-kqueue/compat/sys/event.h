@@ -1,15 +1,18 @@
 /*
- * kqueue for Linux, as macOS and FreeBSD have it in <sys/event.h>; built by ../kqueue.c, which
- * tells what is different here. In short: EVFILT_READ on a regular file is not offered. Set a
- * signal's disposition (SIG_IGN or a handler) before EV_ADD of EVFILT_SIGNAL, as signal() and
- * sigaction() afterwards end the watch; and do not block the signal. fflags beside EV_EOF only
- * tells that the socket has an error (EIO); which one, getsockopt(SO_ERROR) or recv() will say.
+ * kqueue for Linux, as macOS and FreeBSD have it in <sys/event.h>. ../kqueue.c is what it is made
+ * of, and tells all that is different. What a program has to know:
+ * - A regular file cannot be watched: EINVAL.
+ * - EVFILT_SIGNAL: signal() and sigaction() may come before or after EV_ADD, but not after the
+ * first wait; then, add it again. A blocked signal is told when it is unblocked.
+ * - A socket's error is in fflags as EIO. Which one it is, getsockopt(SO_ERROR) or recv() tell.
  */
 #ifndef SYS_EVENT_H
 #define SYS_EVENT_H
 
 #include <stdint.h>
 #include <time.h>
+
+struct timespec; /* strict C99 has none in <time.h> */
 
 struct kevent {
     uintptr_t ident; /* a descriptor, a signal's number, or any number of the program's own */
