@@ -91,10 +91,9 @@ SUITE_OBJECTS := $(addprefix $(BUILD)/tests/,suite.o http_client.o $(addprefix t
                    echo.o lessons.o clients.o http_syntax.o http_server.o event_loop.o fetch.o \
                    pool_server.o offload_server.o))
 $(SUITE): $(SUITE_OBJECTS) $(BUILD)/tests/harness.o
-$(UNITS): %: %.o
+$(UNITS): %: %.o # test_http includes http.c
 $(BUILD)/tests/test_kqueue: $(KQUEUE_OBJECT)
 $(BUILD)/tests/test_loop: $(LOOP)
-$(BUILD)/tests/test_http: $(BUILD)/07-event-loop/http.o
 $(BUILD)/tests/test_coroutine: $(COROUTINE) $(LOOP)
 $(BUILD)/tests/test_threadpool: $(BUILD)/08-threadpool/threadpool.o $(LOOP)
 $(BUILD)/tests/test_procpool: $(addprefix $(BUILD)/09-cpu-offload/,procpool.o worker.o) $(LOOP)

@@ -34,7 +34,7 @@ struct http_parser {
 
     /* a request's */
     const char *method;  /* as sent: "GET" */
-    char *path;          /* percent-decoded: "/files/a b"; "*" for OPTIONS * */
+    char *path;          /* percent-decoded: "/files/a b"; "*" for OPTIONS *; "" with a NUL (%00) */
     const char *query;   /* as sent, without the "?"; "" if there is none: see http_query() */
     bool wants_continue; /* valid while HTTP_READING, too: the head is complete, has asked for leave
                             to send the body ("Expect: 100-continue"), and no body has come yet */
