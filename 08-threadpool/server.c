@@ -283,10 +283,12 @@ static void sum_gone(void *arg)
 static void sum_some(struct loop *loop, void *arg)
 {
     struct sum *sum = arg;
-    unsigned long long left = sum->n - sum->i;
-    unsigned long long steps = sum->yield && sum->yield < left ? sum->yield : left;
-    sum->total += squares(sum->i, sum->i + steps);
-    sum->i += steps;
+    do { /* with 0, it only looks whether the program is to end */
+        unsigned long long left = sum->n - sum->i, steps = sum->yield ? sum->yield : 1 << 24;
+        steps = steps < left ? steps : left;
+        sum->total += squares(sum->i, sum->i + steps);
+        sum->i += steps;
+    } while (!sum->yield && sum->i < sum->n && !server.stopping);
     if (sum->i < sum->n) {
         loop_defer(loop, &sum->next);
         return;

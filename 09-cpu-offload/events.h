@@ -20,7 +20,6 @@ void events_free(struct events *events); /* after http_server_free() */
 /* Answers the request with all events from now on. Who reads them too slowly is
  * dropped: its browser comes back, and what it has missed is out of date
  * anyway. */
-void events_answer(struct events *events, struct client *client,
-                   const struct http_parser *request);
+void events_answer(struct events *events, struct client *client, const struct http_parser *request);
 
 #endif

@@ -35,6 +35,9 @@ struct procpool {
     struct procpool_options options;
     int helper; /* -1: it is dead, and no worker can be had any more */
     pid_t helper_pid;
+    struct order *orders; /* that its socket had no room for: at most two for each worker, to kill
+                             it and to start the next, which comes only after both */
+    size_t order_count;
     int ordered;        /* workers that the helper has been told to start, and has not sent yet */
     struct timer retry; /* runs while there are fewer workers than there should be */
     struct procjob *first, **end;
@@ -45,6 +48,7 @@ struct procpool {
 };
 
 static void fill_up(struct procpool *pool);
+static void helper_ready(struct loop *loop, int socket, unsigned events, void *arg);
 static void give_jobs(struct procpool *pool);
 
 /* --- the queue --- */
@@ -81,19 +85,39 @@ static void take_out(struct procpool *pool, struct procjob *job)
     pool->queued--;
 }
 
+/* --- orders to the helper --- */
+
+static void send_orders(struct procpool *pool)
+{
+    size_t sent = 0;
+    while (sent < pool->order_count && send(pool->helper, &pool->orders[sent], sizeof(struct order),
+                                            MSG_DONTWAIT) == sizeof(struct order))
+        sent++; /* never a part of one: they are smaller than what a socket makes room for */
+    pool->order_count -= sent;
+    memmove(pool->orders, pool->orders + sent, pool->order_count * sizeof(struct order));
+    unsigned events = LOOP_READ | (pool->order_count > 0 ? LOOP_WRITE : 0U);
+    loop_watch(pool->loop, pool->helper, events, helper_ready, pool);
+}
+
+static void give_order(struct procpool *pool, int32_t what, pid_t pid)
+{
+    if (pool->helper < 0)
+        return;
+    pool->orders[pool->order_count++] = (struct order){.what = what, .pid = (int32_t)pid};
+    send_orders(pool);
+}
+
 /* --- a worker's end --- */
 
 /* Closes the worker's socket, which ends it if it is waiting, and kills it if it is not. */
 static void dismiss(struct worker *worker)
 {
     struct procpool *pool = worker->pool;
-    struct order order = {.what = 'k', .pid = worker->pid};
     loop_unwatch(pool->loop, worker->fd);
     close(worker->fd);
     worker->fd = -1;
     timer_stop(pool->loop, &worker->deadline);
-    if (pool->helper >= 0 && send(pool->helper, &order, sizeof order, MSG_DONTWAIT) < 0)
-        shutdown(pool->helper, SHUT_RDWR); /* helper_readable() sees the end of it */
+    give_order(pool, 'k', worker->pid);
 }
 
 static void job_over(struct worker *worker, enum procjob_end end, const void *output, size_t length)
@@ -105,25 +129,39 @@ static void job_over(struct worker *worker, enum procjob_end end, const void *ou
     job->done(job->arg, end, output, length);
 }
 
-/* The worker is dead or not to be trusted. Its job gets a second chance, before those that wait, if
- * it was not the job's own fault that it took too long. */
-static void lose(struct worker *worker, bool timed_out)
+enum loss {
+    LOST_BEFORE, /* it was dead before it had read its job */
+    LOST_AT_WORK,
+    LOST_TIMED_OUT
+};
+
+/* Who tries next: the job goes before all that wait. */
+static void give_back(struct worker *worker)
+{
+    struct procjob *job = worker->job;
+    worker->job = NULL;
+    worker->pool->busy--;
+    job->worker = NULL;
+    put_first(worker->pool, job);
+}
+
+/* The worker is dead or not to be trusted. Its job gets a second chance, if it has not had one, and
+ * does not take too long. */
+static void lose(struct worker *worker, enum loss loss)
 {
     struct procpool *pool = worker->pool;
     struct procjob *job = worker->job;
     dismiss(worker);
     pool->lost++;
-    if (job && !timed_out && !job->tried && pool->helper >= 0) {
-        worker->job = NULL;
-        pool->busy--;
-        job->worker = NULL;
-        job->tried = true;
-        put_first(pool, job);
+    bool again = loss == LOST_BEFORE || (loss == LOST_AT_WORK && job && !job->tried);
+    if (job && again && pool->helper >= 0) {
+        job->tried = job->tried || loss == LOST_AT_WORK;
+        give_back(worker);
     } else if (job) {
-        job_over(worker, timed_out ? PROCJOB_TIMED_OUT : PROCJOB_CRASHED, NULL, 0);
+        job_over(worker, loss == LOST_TIMED_OUT ? PROCJOB_TIMED_OUT : PROCJOB_CRASHED, NULL, 0);
     }
     /* one that dies before it has done anything may do so again: not at once, then */
-    if (worker->jobs > 0 || job)
+    if (worker->jobs > 0 || (job && loss != LOST_BEFORE))
         fill_up(pool);
     else
         timer_start(pool->loop, &pool->retry, RETRY_MS);
@@ -133,7 +171,7 @@ static void lose(struct worker *worker, bool timed_out)
 static void time_is_up(struct loop *loop, void *arg)
 {
     (void)loop;
-    lose(arg, true);
+    lose(arg, LOST_TIMED_OUT);
 }
 
 /* --- a job's way --- */
@@ -196,19 +234,22 @@ static void worker_ready(struct loop *loop, int fd, unsigned events, void *arg)
     struct worker *worker = arg;
     struct frame frame;
     if ((events & LOOP_WRITE) && worker->job && !send_job(worker)) {
-        lose(worker, false);
+        lose(worker, LOST_BEFORE);
         return;
     }
     if (!(events & LOOP_READ))
         return;
-    /* one byte more than there may be: a worker that says too much is found out */
     ssize_t n = recv(fd, worker->in + worker->got, sizeof worker->in - worker->got, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    worker->got += n > 0 ? (size_t)n : 0;
+    if (n < 0) { /* ECONNRESET: its end was closed with our frame unread, see unix(7) */
+        lose(worker, LOST_BEFORE);
+        return;
+    }
+    worker->got += (size_t)n;
     int complete = n > 0 ? check_result(worker, &frame) : -1;
     if (complete < 0)
-        lose(worker, false);
+        lose(worker, LOST_AT_WORK);
     else if (complete > 0)
         result_came(worker, &frame);
 }
@@ -226,7 +267,7 @@ static void give_job(struct worker *worker, struct procjob *job)
     memcpy(worker->out, &frame, sizeof frame);
     memcpy(worker->out + sizeof frame, job->input, job->length);
     if (!timer_start(pool->loop, &worker->deadline, pool->options.timeout_ms) || !send_job(worker))
-        lose(worker, false);
+        lose(worker, LOST_BEFORE);
 }
 
 static void give_jobs(struct procpool *pool)
@@ -267,14 +308,12 @@ static void retry_due(struct loop *loop, void *arg)
 /* Orders as many workers as are missing. */
 static void fill_up(struct procpool *pool)
 {
-    struct order order = {.what = 's'};
     int missing = -pool->ordered;
     for (int i = 0; i < pool->options.workers; i++)
         missing += pool->workers[i].fd < 0;
     for (; missing > 0 && pool->helper >= 0; missing--) {
-        if (send(pool->helper, &order, sizeof order, MSG_DONTWAIT) != sizeof order)
-            return;
         pool->ordered++;
+        give_order(pool, 's', 0);
     }
 }
 
@@ -310,7 +349,7 @@ static void welcome(struct procpool *pool, pid_t pid, int fd)
     worker->jobs = 0;
     worker->got = 0;
     if (!loop_watch(pool->loop, fd, LOOP_READ, worker_ready, worker)) {
-        lose(worker, false);
+        lose(worker, LOST_BEFORE);
         return;
     }
     give_jobs(pool);
@@ -331,10 +370,13 @@ static void helper_lost(struct procpool *pool)
     }
 }
 
-static void helper_readable(struct loop *loop, int socket, unsigned events, void *arg)
+static void helper_ready(struct loop *loop, int socket, unsigned events, void *arg)
 {
-    (void)events;
     struct procpool *pool = arg;
+    if (events & LOOP_WRITE)
+        send_orders(pool);
+    if (!(events & LOOP_READ))
+        return;
     struct reply reply;
     int fd;
     ssize_t n = receive_reply(socket, &reply, &fd);
@@ -356,12 +398,15 @@ static void helper_readable(struct loop *loop, int socket, unsigned events, void
 struct procpool *procpool_new(struct loop *loop, int helper, pid_t pid,
                               const struct procpool_options *options)
 {
-    struct procpool *pool =
-        calloc(1, sizeof *pool + (size_t)options->workers * sizeof pool->workers[0]);
-    if (!pool || !loop_watch(loop, helper, LOOP_READ, helper_readable, pool)) {
+    size_t workers = (size_t)options->workers;
+    struct procpool *pool = calloc(1, sizeof *pool + workers * sizeof pool->workers[0]);
+    struct order *orders = calloc(2 * workers, sizeof *orders);
+    if (!pool || !orders || !loop_watch(loop, helper, LOOP_READ, helper_ready, pool)) {
         free(pool);
+        free(orders);
         return NULL;
     }
+    pool->orders = orders;
     pool->loop = loop;
     pool->options = *options;
     pool->helper = helper;
@@ -391,6 +436,7 @@ void procpool_free(struct procpool *pool)
         if (worker->job)
             job_over(worker, PROCJOB_DROPPED, NULL, 0);
     }
+    free(pool->orders);
     free(pool);
 }
 

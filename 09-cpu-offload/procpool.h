@@ -16,31 +16,30 @@
 struct procpool;
 
 enum procjob_end {
-  PROCJOB_DONE,
-  PROCJOB_CRASHED,   /* its worker died, and so did the one that tried again */
-  PROCJOB_TIMED_OUT, /* it took longer than allowed; its worker was killed */
-  PROCJOB_DROPPED    /* the pool was freed, or has lost its helper */
+    PROCJOB_DONE,
+    PROCJOB_CRASHED,   /* its worker died, and so did the one that tried again */
+    PROCJOB_TIMED_OUT, /* it took longer than allowed; its worker was killed */
+    PROCJOB_DROPPED    /* the pool was freed, or has lost its helper */
 };
 
 struct procjob {
-  const void *input; /* of the worker's function; as long-lived as the job */
-  size_t length;     /* bytes, at most FRAME_MAX */
-  /* Once. output is what the worker's function wrote, length bytes of it, and
-   * lasts until done returns; only with PROCJOB_DONE. */
-  void (*done)(void *arg, enum procjob_end end, const void *output,
-               size_t length);
-  void *arg;
-  /* the pool's own: */
-  struct procjob *next, **link;
-  struct worker *worker; /* who does it; NULL: it waits */
-  bool tried;            /* a worker has died of it already */
+    const void *input; /* of the worker's function; as long-lived as the job */
+    size_t length;     /* bytes, at most FRAME_MAX */
+    /* Once. output is what the worker's function wrote, length bytes of it, and
+     * lasts until done returns; only with PROCJOB_DONE. */
+    void (*done)(void *arg, enum procjob_end end, const void *output, size_t length);
+    void *arg;
+    /* the pool's own: */
+    struct procjob *next, **link;
+    struct worker *worker; /* who does it; NULL: it waits */
+    bool tried;            /* a worker has died of it already */
 };
 
 struct procpool_options {
-  int workers;    /* how many, 1 or more */
-  int queue_max;  /* jobs that may wait, 1 or more */
-  int timeout_ms; /* for each job, from when a worker gets it */
-  int max_jobs;   /* after so many a worker is replaced; 0: never */
+    int workers;    /* how many, 1 or more */
+    int queue_max;  /* jobs that may wait, 1 or more */
+    int timeout_ms; /* for each job, from when a worker gets it */
+    int max_jobs;   /* after so many a worker is replaced; 0: never */
 };
 
 /* helper and pid are from helper_fork(), and belong to the pool from then on.
@@ -62,16 +61,14 @@ bool procpool_submit(struct procpool *pool, struct procjob *job);
 bool procpool_cancel(struct procpool *pool, struct procjob *job);
 
 struct procpool_counts {
-  int size, busy, queued;
-  unsigned long long done; /* jobs that were answered so far */
-  unsigned long long
-      lost; /* workers that had to be replaced, for whatever reason */
+    int size, busy, queued;
+    unsigned long long done; /* jobs that were answered so far */
+    unsigned long long lost; /* workers that had to be replaced, for whatever reason */
 };
 struct procpool_counts procpool_counts(const struct procpool *pool);
 
 /* The process ids of the workers there are, and whether each has a job; at most
  * room of them. Returns how many. For the live page. */
-int procpool_workers(const struct procpool *pool, pid_t pids[], bool busy[],
-                     int room);
+int procpool_workers(const struct procpool *pool, pid_t pids[], bool busy[], int room);
 
 #endif

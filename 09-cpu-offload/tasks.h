@@ -10,10 +10,10 @@
 #include "procpool.h"
 
 enum {
-  TASK_ID_SIZE = 33,         /* 128 random bits in hexadecimal, and the NUL */
-  TASKS_KEPT = 10000,        /* results; the oldest makes room for a new one */
-  TASK_KEPT_MS = 600 * 1000, /* results; ten minutes */
-  TASK_RESULT_SIZE = 64
+    TASK_ID_SIZE = 33,         /* 128 random bits in hexadecimal, and the NUL */
+    TASKS_KEPT = 10000,        /* results; the oldest makes room for a new one */
+    TASK_KEPT_MS = 600 * 1000, /* results; ten minutes */
+    TASK_RESULT_SIZE = 64
 };
 
 struct tasks;
@@ -21,16 +21,16 @@ struct tasks;
 enum task_state { TASK_PROCESSING, TASK_DONE, TASK_FAILED };
 
 struct task {
-  char id[TASK_ID_SIZE];
-  enum task_state state;
-  char result[TASK_RESULT_SIZE]; /* or why it failed */
-  /* the table's own */
-  struct tasks *tasks;
-  struct task *next_in_row;    /* of the hash table */
-  struct task *next_to_expire; /* among the results */
-  int64_t finished;            /* loop_clock() */
-  struct procjob job;
-  uint64_t n;
+    char id[TASK_ID_SIZE];
+    enum task_state state;
+    char result[TASK_RESULT_SIZE]; /* or why it failed */
+    /* the table's own */
+    struct tasks *tasks;
+    struct task *next_in_row;    /* of the hash table */
+    struct task *next_to_expire; /* among the results */
+    int64_t finished;            /* loop_clock() */
+    struct procjob job;
+    uint64_t n;
 };
 
 /* Tasks are done by the pool, which has to be freed first. NULL: no memory. */
@@ -46,7 +46,7 @@ const struct task *tasks_post(struct tasks *tasks, uint64_t n);
 const struct task *tasks_find(struct tasks *tasks, const char *id);
 
 struct tasks_counts {
-  unsigned processing, kept;
+    unsigned processing, kept;
 };
 struct tasks_counts tasks_counts(const struct tasks *tasks);
 

@@ -17,9 +17,9 @@
 /* What goes over a worker's socket, in either direction: a frame, then length
  * bytes. */
 struct frame {
-  uint32_t magic;  /* FRAME_MAGIC: whatever else this is, it is not a frame */
-  uint32_t length; /* at most FRAME_MAX */
-  uint64_t job;    /* which job it is about */
+    uint32_t magic;  /* FRAME_MAGIC: whatever else this is, it is not a frame */
+    uint32_t length; /* at most FRAME_MAX */
+    uint64_t job;    /* which job it is about */
 };
 enum { FRAME_MAGIC = 0x4a4f4221, FRAME_MAX = 4096 };
 
@@ -27,11 +27,11 @@ enum { FRAME_MAGIC = 0x4a4f4221, FRAME_MAX = 4096 };
  * that started a worker comes the server's end of the worker's socket
  * (SCM_RIGHTS, see unix(7)). */
 struct order {
-  int32_t what; /* 's': start a worker; 'k': kill the worker pid */
-  int32_t pid;
+    int32_t what; /* 's': start a worker; 'k': kill the worker pid */
+    int32_t pid;
 };
 struct reply {
-  int32_t pid; /* of the worker; -1: none could be started */
+    int32_t pid; /* of the worker; -1: none could be started */
 };
 
 /* Does a job: reads length bytes at input, writes at most FRAME_MAX bytes to
