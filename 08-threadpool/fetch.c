@@ -62,7 +62,7 @@ static void fetch_readable(struct loop *loop, int fd, unsigned events, void *arg
         return;
     if (got > 0)
         http_feed(&fetch->response, buffer, (size_t)got);
-    else
+    else if (got == 0)
         http_feed_end(&fetch->response);
     if (fetch->response.state == HTTP_COMPLETE)
         finish(fetch, 0, NULL);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 struct subject subject;
@@ -17,6 +18,11 @@ struct process server;
 void start_server(void)
 {
     server = server_start(subject.server, subject.args, 0);
+    /* 09 serves before all of its workers are there: until its descriptors stay the same in number */
+    for (int count = -1, same = 0; subject.chapter >= 9 && same < 5; sleep_for(0.02)) {
+        same = process_descriptors(server.pid) == count ? same + 1 : 0;
+        count = process_descriptors(server.pid);
+    }
 }
 
 void stop_server(void)
@@ -30,6 +36,65 @@ int connect_client(void)
     int fd = client_connect(server.port);
     ck_assert_msg(fd >= 0, "cannot connect: has the server died?");
     return fd;
+}
+
+bool client_asks(int fd)
+{
+    const char *text = subject.chapter < FIRST_HTTP_CHAPTER
+                           ? "x"
+                           : "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    return client_send(fd, text, strlen(text));
+}
+
+bool client_is_answered(int fd)
+{
+    char byte;
+    if (subject.chapter < FIRST_HTTP_CHAPTER)
+        return client_receive(fd, &byte, 1) && byte == 'x';
+    struct http_client client = {.fd = fd};
+    bool answered = http_receive(&client) == 200;
+    client.fd = -1; /* stays open */
+    http_close(&client);
+    return answered;
+}
+
+bool is_served(int fd)
+{
+    return client_asks(fd) && client_is_answered(fd);
+}
+
+bool descriptors_become(int count)
+{
+    for (double end = now() + patience(); now() < end; sleep_for(0.01))
+        if (process_descriptors(server.pid) == count)
+            return true;
+    return false;
+}
+
+struct http_client connect_http(void)
+{
+    struct http_client client = http_connect(server.port);
+    ck_assert_msg(client.fd >= 0, "cannot connect: has the server died?");
+    return client;
+}
+
+struct http_client connect_asking(const char *target)
+{
+    struct http_client client = connect_http();
+    ck_assert(http_ask(&client, target));
+    return client;
+}
+
+char *http_pipeline(const char *target, size_t count)
+{
+    char request[256];
+    size_t length = (size_t)snprintf(request, sizeof request,
+                                     "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", target);
+    char *requests = malloc(count * length + 1);
+    ck_assert_ptr_nonnull(requests);
+    for (size_t i = 0; i < count; i++)
+        memcpy(requests + i * length, request, length + 1);
+    return requests;
 }
 
 const char *pattern(size_t length)
@@ -66,11 +131,13 @@ int main(int argc, char **argv)
 {
     if (argc < 3) {
         fprintf(stderr,
-                "suite CHAPTER SERVER [ARGS], for instance: suite 05 05-epoll/server --edge\n");
+                "suite CHAPTER SERVER [ARGS], for instance: suite 05 05-epoll/server --edge\n"
+                "CHAPTER echo: any echo server, without a chapter's lesson\n");
         return 2;
     }
     const char *sanitizers = getenv("SAN"), *client = getenv("CLIENT");
-    subject = (struct subject){.chapter = (int)strtol(argv[1], NULL, 10),
+    bool echo_only = strcmp(argv[1], "echo") == 0;
+    subject = (struct subject){.chapter = echo_only ? 5 : (int)strtol(argv[1], NULL, 10),
                                .server = argv[2],
                                .args = argc > 3 ? argv[3] : "",
                                .client = client && *client ? client : NULL,
@@ -78,9 +145,21 @@ int main(int argc, char **argv)
                                .sanitized = sanitizers && *sanitizers};
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
-    SRunner *runner = srunner_create(command_line_suite());
-    srunner_add_suite(runner, echo_suite());
-    srunner_add_suite(runner, lesson_suite());
+    SRunner *runner = srunner_create(every_server_suite());
+    if (subject.chapter < FIRST_HTTP_CHAPTER) {
+        srunner_add_suite(runner, echo_suite());
+        if (!echo_only)
+            srunner_add_suite(runner, lesson_suite());
+    } else {
+        srunner_add_suite(runner, http_syntax_suite());
+        srunner_add_suite(runner, http_suite());
+        srunner_add_suite(runner, event_loop_suite());
+        srunner_add_suite(runner, fetch_suite());
+    }
+    if (subject.chapter >= 8)
+        srunner_add_suite(runner, pool_server_suite());
+    if (subject.chapter >= 9)
+        srunner_add_suite(runner, offload_server_suite());
     if (subject.client)
         srunner_add_suite(runner, client_suite());
     srunner_run_all(runner, CK_ENV);

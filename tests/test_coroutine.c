@@ -34,6 +34,13 @@ static void tell(char event)
     story[length] = event;
 }
 
+/* Lets the others run until the story has that many letters. */
+static void wait_for_story(size_t length)
+{
+    while (strlen(story) < length)
+        ck_assert(co_sleep(1));
+}
+
 static void make_loop(void)
 {
     loop = loop_new(NULL);
@@ -167,7 +174,7 @@ static void gather_late(void *arg)
     (void)arg;
     struct task *tasks[] = {co_start(loop, sleep_once, &(struct sleeper){'A', 0}), NULL};
     ck_assert(co_gather(tasks, 0));
-    co_sleep(50); /* A has most likely ended */
+    wait_for_story(2); /* A has ended */
     ck_assert_msg(!co_gather(tasks, 2), "one of them was never started");
     tell('.');
 }
@@ -183,7 +190,7 @@ static void detach_both(void *arg)
 {
     struct task *early = co_start(loop, sleep_once, arg), *late = co_start(loop, sleep_once, arg);
     co_detach(early);
-    co_sleep(50);
+    wait_for_story(4);
     co_detach(late);
     co_detach(NULL);
 }
@@ -484,7 +491,7 @@ static void write_to_one_who_leaves(void *arg)
 {
     int *fds = arg;
     struct task *writer = co_start(loop, write_until_broken, &fds[0]);
-    co_sleep(10); /* by now it waits for room */
+    wait_for_story(1); /* now it waits for room */
     tell('x');
     close(fds[1]);
     ck_assert(co_gather(&writer, 1));
@@ -556,7 +563,7 @@ static void wake_sleeper(void *arg)
     (void)arg;
     struct task *task = co_start(loop, sleep_long, NULL);
     co_wake(task); /* not asleep yet: nothing to end */
-    co_sleep(1);
+    wait_for_story(1);
     co_wake(task);
     co_wake(task);
     ck_assert(co_gather(&task, 1));
@@ -594,15 +601,17 @@ END_TEST
 static void sleep_twice(void *arg)
 {
     (void)arg;
+    tell('z');
     co_sleep(5);
     tell('1');
-    ck_assert(co_sleep(100));
+    ck_assert(co_sleep(300));
     tell('2');
 }
 
 static void wake_too_late(void *arg)
 {
     (void)arg;
+    tell('z');
     co_sleep(5);
     co_wake(started);
     co_sleep(30);
@@ -613,7 +622,7 @@ static void block_both(void *arg)
 {
     struct task *waker = co_start(loop, wake_too_late, arg);
     started = co_start(loop, sleep_twice, arg);
-    co_sleep(0);
+    wait_for_story(2);
     sleep_for(0.05); /* both sleeps are over now, in this order, and in the same round */
     ck_assert(co_gather((struct task *[]){waker, started}, 2));
 }
@@ -621,7 +630,7 @@ static void block_both(void *arg)
 START_TEST(woken_twice_resumed_once)
 {
     run(block_both, NULL);
-    ck_assert_str_eq(story, "1.2");
+    ck_assert_str_eq(story, "zz1.2");
 }
 END_TEST
 
@@ -629,7 +638,7 @@ static void cancel_sleeper(void *arg)
 {
     (void)arg;
     struct task *task = co_start(loop, sleep_long, NULL);
-    co_sleep(1);
+    wait_for_story(1);
     co_cancel(task);
     tell('.'); /* it has its turn when we wait, not before */
     co_sleep(50);
@@ -700,7 +709,7 @@ static void start_another(void *arg)
 static void cancel_gather(void *arg)
 {
     struct task *task = co_start(loop, gather_two, arg);
-    co_sleep(1);
+    wait_for_story(2);
     co_cancel(task);
     ck_assert(co_gather(&task, 1));
     tell('.');
@@ -720,7 +729,7 @@ static void leave_others(void *arg)
     co_detach(co_start(loop, hold_a_writer, arg));
     co_detach(co_start(loop, gather_two, arg));
     co_detach(co_start(loop, start_another, arg));
-    co_sleep(20);
+    wait_for_story(2);
     tell('.');
 }
 
@@ -745,24 +754,24 @@ START_TEST(those_left_are_cancelled)
 }
 END_TEST
 
-static void leave_others_and_stay(void *arg)
-{
-    leave_others(arg);
-    ck_assert(!co_sleep(1000000) && errno == ECANCELED);
-}
-
 static void stop_the_loop(struct loop *of, void *arg)
 {
     (void)arg;
     loop_stop(of);
 }
 
+static void leave_others_and_stay(void *arg)
+{
+    struct timer timer = {.callback = stop_the_loop};
+    leave_others(arg);
+    ck_assert(timer_start(loop, &timer, 1));
+    ck_assert(!co_sleep(1000000) && errno == ECANCELED);
+}
+
 START_TEST(stopped_from_outside)
 {
     int fds[2];
-    struct timer timer = {.callback = stop_the_loop};
     nonblocking_pair(fds);
-    ck_assert(timer_start(loop, &timer, 200));
     run(leave_others_and_stay, fds);
     check_rest_of_story("zz.");
     run(gather_sleepers, (struct sleeper[]){{'A', 0}, {0, 0}}); /* the loop is as good as new */

@@ -425,6 +425,8 @@ START_TEST(fifty_thousand_tiny_jobs)
     for (int i = 0; i < TINY; i++)
         ck_assert_msg(tiny.worked[i] == 1 && tiny.told[i] == 1, "%d: %d times, told %d times", i,
                       tiny.worked[i], tiny.told[i]);
+    occupy(crowds[_i].threads); /* all of them are still there */
+    permit(crowds[_i].threads);
     free_pool(true);
 }
 END_TEST
@@ -449,6 +451,28 @@ START_TEST(done_submits_the_same_job_again)
     run_until_told(10000);
     ck_assert_int_eq(tasks[0].worked, 10000);
     ck_assert_int_eq(tasks[0].told, 10000);
+    free_pool(true);
+}
+END_TEST
+
+static void done_once_more(void *arg, bool ran)
+{
+    struct task *task = arg;
+    done(arg, ran);
+    ck_assert(task->told == 2 || threadpool_submit(pool, &task->job));
+}
+
+/* The others of the same burst are still to be told then. */
+START_TEST(done_submits_again_in_a_burst)
+{
+    make_pool(2, 50);
+    for (int i = 0; i < 50; i++) {
+        tasks[i].job = (struct job){.work = work, .done = done_once_more, .arg = &tasks[i]};
+        ck_assert(threadpool_submit(pool, &tasks[i].job));
+    }
+    await(ran_so_far, 50);
+    run_until_told(100);
+    assert_tasks(0, 50, 2, 2);
     free_pool(true);
 }
 END_TEST
@@ -817,6 +841,7 @@ static Suite *threadpool_suite(void)
     tcase_add_test(many, a_burst_costs_one_wake_up);
     tcase_add_loop_test(many, fifty_thousand_tiny_jobs, 0, COUNT(crowds));
     tcase_add_test(many, done_submits_the_same_job_again);
+    tcase_add_test(many, done_submits_again_in_a_burst);
     tcase_add_test(many, done_may_free_the_job);
     tcase_add_test(many, two_pools_on_one_loop);
     add_case(suite, many);
