@@ -34,7 +34,9 @@ PROGRAMS := $(foreach c,$(CHAPTERS),$(IN)$(c)/server) $(AWAIT) \
 TOOLS := $(BUILD)/tests/demo $(BUILD)/tests/slow-peer
 SUITE := $(BUILD)/tests/suite
 UNITS := $(addprefix $(BUILD)/tests/test_,kqueue loop http coroutine threadpool procpool)
-BENCH := $(addprefix $(BUILD)/bench/,bench floor http_floor uv_echo)
+# uv_echo is built where libuv is.
+UV := $(if $(wildcard /usr/include/uv.h /usr/local/include/uv.h /opt/homebrew/include/uv.h),yes)
+BENCH := $(addprefix $(BUILD)/bench/,bench floor http_floor trips uv_echo)
 
 all: $(PROGRAMS)
 
@@ -107,6 +109,10 @@ $(SUITE_OBJECTS) $(addsuffix .o,$(UNITS)): | check-library
 $(BENCH): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
 $(BUILD)/bench/bench: $(addprefix $(BUILD)/tests/,harness.o bench/load.o)
 $(BUILD)/bench/bench: LDLIBS += -lm
+$(BUILD)/bench/trips: $(BUILD)/tests/harness.o $(BUILD)/08-threadpool/threadpool.o $(LOOP) \
+	$(addprefix $(BUILD)/09-cpu-offload/,procpool.o worker.o)
+$(BUILD)/bench/trips: LDLIBS += $(if $(UV),-luv)
+$(BUILD)/tests/bench/trips.o: CPPFLAGS += -I07-event-loop
 $(BUILD)/bench/uv_echo: LDLIBS += -luv
 
 $(PROGRAMS) $(TOOLS) $(SUITE) $(UNITS) $(BENCH):
@@ -148,10 +154,9 @@ fuzz: $(FUZZ)
 	@$(FUZZ) -max_total_time=$(SECONDS) -timeout=5 -max_len=65536 -verbosity=0 \
 		-print_final_stats=1 -artifact_prefix=build/ build/corpus tests/fuzz_corpus
 
-# uv_echo is built where libuv is.
-UV := $(if $(wildcard /usr/include/uv.h /usr/local/include/uv.h /opt/homebrew/include/uv.h),yes)
 bench: all $(if $(UV),$(BENCH),$(filter-out %/uv_echo,$(BENCH)))
 	@$(BUILD)/bench/bench $(BENCHARGS)
+	@$(BUILD)/bench/trips $(TRIPS)
 
 # --- how the code is written ---
 

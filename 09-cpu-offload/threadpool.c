@@ -21,9 +21,11 @@ struct threadpool {
     /* Held for a few instructions at a time, never while a job runs or `done` is called. Guards all
      * below, and next, link and ran of every job in a list. */
     pthread_mutex_t lock;
-    pthread_cond_t work_to_do; /* signalled for each job that comes, and when stopping is set */
+    pthread_cond_t work_to_do; /* see wake_one(); and when stopping is set */
     struct list waiting, finished;
     int queued, busy;
+    int asleep;  /* threads that wait for work_to_do */
+    bool waking; /* one of them has been called, and has not come yet */
     unsigned long long done;
     bool stopping;
 
@@ -51,6 +53,17 @@ static void take_out(struct list *list, struct job *job)
     job->link = NULL;
 }
 
+/* To be called with the lock held. Calls one thread at a time: it calls the next one, if there is
+ * still something to do when it comes. For jobs that block, all threads are up in a moment; of jobs
+ * that are done at once, the first thread does them all, and the others sleep on. */
+static void wake_one(struct threadpool *pool)
+{
+    if (pool->waiting.first && pool->asleep > 0 && !pool->waking) {
+        pool->waking = true;
+        pthread_cond_signal(&pool->work_to_do);
+    }
+}
+
 /* --- in the threads --- */
 
 static void *run_jobs(void *arg)
@@ -58,14 +71,19 @@ static void *run_jobs(void *arg)
     struct threadpool *pool = arg;
     pthread_mutex_lock(&pool->lock);
     for (;;) {
-        while (!pool->waiting.first && !pool->stopping)
+        while (!pool->waiting.first && !pool->stopping) {
+            pool->asleep++;
             pthread_cond_wait(&pool->work_to_do, &pool->lock); /* gives the lock away meanwhile */
+            pool->asleep--;
+            pool->waking = false;
+        }
         struct job *job = pool->waiting.first;
         if (!job)
             break;
         take_out(&pool->waiting, job);
         pool->queued--;
         pool->busy++;
+        wake_one(pool);
         pthread_mutex_unlock(&pool->lock);
 
         job->work(job->arg);
@@ -109,7 +127,7 @@ bool threadpool_submit(struct threadpool *pool, struct job *job)
         job->ran = false;
         append(&pool->waiting, job);
         pool->queued++;
-        pthread_cond_signal(&pool->work_to_do);
+        wake_one(pool);
     }
     pthread_mutex_unlock(&pool->lock);
     return room;

@@ -43,6 +43,7 @@ static const char *const LIBUV = "libuv's guide", *const LIBUV_KEPT = "libuv, bu
 static const char *const EPOLL = "05-epoll";
 static const char *const HTTP_FLOOR = "bare epoll loop, HTTP", *const NGINX = "nginx, one worker";
 static const char *const HTTP = "07 --backend epoll";
+static const char ON_LOOP[] = "08 /health", IN_POOL[] = "08 /good-ping?ms=0";
 static const char *const BACKENDS[] = {"07 --backend epoll", "07 --backend kqueue",
                                        "07 --backend poll", "07 --backend select"};
 enum { BACKEND_COUNT = sizeof BACKENDS / sizeof *BACKENDS };
@@ -304,6 +305,15 @@ static void add_echo_servers(struct bench *bench, char **others)
         add_other(bench, *others);
 }
 
+/* The same answer, from the loop and by way of the thread pool. */
+static void add_pool(struct bench *bench)
+{
+    add_run(bench, ON_LOOP, "08-threadpool/server", NULL, ONE, 0);
+    add_run(bench, IN_POOL, "08-threadpool/server", NULL, ONE, 0);
+    if (bench->count > 0)
+        bench->runs[bench->count - 1].plan.pooled = true;
+}
+
 static void add_http_servers(struct bench *bench)
 {
     const char *server = "07-event-loop/server", *nginx = nginx_path();
@@ -320,6 +330,7 @@ static void add_http_servers(struct bench *bench)
     for (int i = 0; i < BACKEND_COUNT; i++) /* the last one is select() */
         add_server(bench, BACKENDS[i], server, strchr(BACKENDS[i], '-'), ONE,
                    i < BACKEND_COUNT - 1);
+    add_pool(bench);
 }
 
 /* --- the tables --- */
@@ -496,6 +507,8 @@ static void print_http_targets(struct bench *bench)
         double times = ratio_of(bench, RATE, find_run(bench, HTTP, PIPELINED, 0), nginx).median;
         print_verdict("07, pipelined: at least 3 x nginx's requests/s", times, "x", times >= 3);
     }
+    print_target(bench, "08: through the pool at most 3 x from the loop", 3,
+                 find_run(bench, IN_POOL, ONE, 0), find_run(bench, ON_LOOP, ONE, 0));
     print_idle_target(bench, HTTP, "07", ONE);
     if (idle && bench->idle > FEW_IDLE) {
         double bytes = median_of(bench, idle, MEMORY);

@@ -20,9 +20,13 @@ enum { ANSWER_MAX = 512 };
 static const double GIVE_UP = 20; /* seconds */
 
 /* As short as a request may be. What browsers add, some 500 bytes, costs the servers time, too. */
-static const char REQUEST[] = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-static const char BODY[] = "{\"status\":\"ok\"}"; /* an end of line behind it is allowed */
-enum { REQUEST_SIZE = sizeof REQUEST - 1 };
+static const struct question {
+    const char *request, *body; /* an end of line behind the body is allowed */
+} QUESTIONS[] = {
+    {"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", "{\"status\":\"ok\"}"},
+    {"GET /good-ping?ms=0 HTTP/1.1\r\nHost: localhost\r\n\r\n", "{\"pong\":true}"},
+};
+enum { REQUEST_MAX = 64 };
 
 /* --- latencies: counted in buckets 1.6 % wide, so that a long run takes no more memory --- */
 
@@ -68,7 +72,9 @@ struct load {
     int epoll;
     struct connection active[ACTIVE];
     int *idle, idle_count;
-    char requests[MAX_DEPTH * REQUEST_SIZE];
+    const struct question *question;
+    size_t request_size;
+    char requests[MAX_DEPTH * REQUEST_MAX];
     bool sending; /* answer each batch with the next one */
     int in_flight;
     uint64_t sent, answered;
@@ -86,7 +92,7 @@ static bool load_fail(struct load *load, const char *error)
 static bool send_batch(struct load *load, struct connection *connection)
 {
     const char *bytes = load->requests;
-    size_t length = (size_t)load->plan->depth * REQUEST_SIZE;
+    size_t length = (size_t)load->plan->depth * load->request_size;
     load->sent++;
     if (load->plan->depth == 0) { /* the number makes each message differ from all before it */
         memcpy(connection->message, &load->sent, sizeof load->sent);
@@ -116,7 +122,7 @@ static bool look_at_echo(struct load *load, struct connection *connection)
 
 /* Finds the end of the answer that begins at text: *size, or 0 if it is not whole yet. Returns
  * false if it is not the one that was asked for. */
-static bool find_answer(const char *text, size_t length, size_t *size)
+static bool find_answer(const char *text, size_t length, const char *wanted, size_t *size)
 {
     static const char status[] = "HTTP/1.1 200 ", field[] = "\r\nContent-Length: ";
     const char *head_end = memmem(text, length, "\r\n\r\n", 4);
@@ -125,15 +131,16 @@ static bool find_answer(const char *text, size_t length, size_t *size)
         return length < ANSWER_MAX;
     const char *body = head_end + 4;
     const char *value = memmem(text, (size_t)(head_end - text), field, sizeof field - 1);
+    size_t wanted_size = strlen(wanted);
     size_t promised = value ? strtoul(value + sizeof field - 1, NULL, 10) : 0;
-    if (promised < sizeof BODY - 1 || promised > sizeof BODY ||
+    if (promised < wanted_size || promised > wanted_size + 1 ||
         strncmp(text, status, sizeof status - 1) != 0)
         return false;
     size_t whole = (size_t)(body - text) + promised;
     if (whole > length)
         return true;
     *size = whole;
-    return memcmp(body, BODY, sizeof BODY - 1) == 0;
+    return memcmp(body, wanted, wanted_size) == 0;
 }
 
 static bool look_at_answers(struct load *load, struct connection *connection)
@@ -143,8 +150,8 @@ static bool look_at_answers(struct load *load, struct connection *connection)
         if (connection->missing == 0)
             return load_fail(load, "there are more answers than requests");
         if (!find_answer(connection->back + connection->looked_at,
-                         connection->got - connection->looked_at, &size))
-            return load_fail(load, "the answer is not 200 with {\"status\":\"ok\"}");
+                         connection->got - connection->looked_at, load->question->body, &size))
+            return load_fail(load, "the answer is not the one that was asked for");
         connection->looked_at += size;
         if (size > 0) {
             load->answer_size = size;
@@ -192,13 +199,14 @@ static bool exchange_until(struct load *load, double end)
 static bool ask_once(struct load *load)
 {
     for (int i = 0; i < load->idle_count; i++)
-        if (!client_send(load->idle[i], REQUEST, REQUEST_SIZE))
+        if (!client_send(load->idle[i], load->question->request, load->request_size))
             return load_fail(load, "cannot send");
     for (int i = 0; i < load->idle_count; i++) {
         char answer[ANSWER_MAX];
         ssize_t n = recv(load->idle[i], answer, sizeof answer, 0);
         size_t size;
-        if (n <= 0 || !find_answer(answer, (size_t)n, &size) || size != (size_t)n)
+        if (n <= 0 || !find_answer(answer, (size_t)n, load->question->body, &size) ||
+            size != (size_t)n)
             return load_fail(load, "an idle connection was not answered");
     }
     return true;
@@ -301,11 +309,12 @@ static bool load_exchange(struct load *load, pid_t pid, long memory_before, doub
 const char *load_run(int port, pid_t pid, const struct plan *plan, double figures[FIGURES])
 {
     static struct load load; /* large for a stack */
-    load = (struct load){.plan = plan, .epoll = -1};
+    load = (struct load){.plan = plan, .epoll = -1, .question = &QUESTIONS[plan->pooled]};
+    load.request_size = strlen(load.question->request);
     for (int i = 0; i < ACTIVE; i++)
         load.active[i].fd = -1;
     for (size_t i = 0; i < MAX_DEPTH; i++)
-        memcpy(load.requests + i * REQUEST_SIZE, REQUEST, REQUEST_SIZE);
+        memcpy(load.requests + i * load.request_size, load.question->request, load.request_size);
     long memory_before = process_memory_kib(pid);
     if (load_connect(&load, port))
         load_exchange(&load, pid, memory_before, figures);

@@ -2,7 +2,7 @@
  * The load that `make bench` puts on a server, and what that costs the server.
  *
  * 50 connections, one batch in flight on each, from one epoll loop. A batch is a 64-byte message
- * for an echo server to send back; or for an HTTP server, one request for /health or several, one
+ * for an echo server to send back; or for an HTTP server, one request for /health (or another) or several, one
  * behind the other without waiting (pipelined). The next batch goes out when the one before is
  * answered.
  */
@@ -23,6 +23,7 @@ struct plan {
     int depth; /* requests in a batch, at most MAX_DEPTH; 0: the server echoes */
     int idle;  /* connections beside the active ones; an HTTP server's have asked once */
     double seconds;
+    bool pooled; /* an HTTP server is asked for /good-ping?ms=0, not /health */
 };
 
 /* Puts that load on the server with that port and process, and takes the figures. Returns NULL, or
