@@ -93,7 +93,7 @@ SUITE_OBJECTS := $(addprefix $(BUILD)/tests/,suite.o http_client.o $(addprefix t
                    echo.o lessons.o clients.o http_syntax.o http_server.o event_loop.o fetch.o \
                    pool_server.o offload_server.o))
 $(SUITE): $(SUITE_OBJECTS) $(BUILD)/tests/harness.o
-$(UNITS): %: %.o # test_http includes http.c
+$(UNITS): %: %.o $(BUILD)/tests/harness.o # test_http includes http.c
 $(BUILD)/tests/test_kqueue: $(KQUEUE_OBJECT)
 $(BUILD)/tests/test_loop: $(LOOP)
 $(BUILD)/tests/test_coroutine: $(COROUTINE) $(LOOP)

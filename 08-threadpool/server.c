@@ -606,6 +606,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "server: cannot wait for clients: %s\n", strerror(errno));
         return 1;
     }
+    signal(SIGINT, SIG_IGN); /* from here on there is no loop to be woken */
+    signal(SIGTERM, SIG_IGN);
     unsigned long long served = http_server_counts(server.http).requests;
     http_server_free(server.http);       /* what its clients had waiting is cancelled, */
     threadpool_free(server.pool, false); /* and what runs is waited for */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 enum { NS_PER_MS = 1000 * 1000 };
+static const int64_t FAR_MS = INT64_C(1) << 42; /* 139 years: so that no sum overflows */
 
 int64_t loop_clock(void)
 {
@@ -142,7 +143,8 @@ bool timer_start(struct loop *loop, struct timer *timer, int64_t ms)
         loop->timers = timers;
         loop->timer_room = room;
     }
-    timer->due = loop_clock() + ms * NS_PER_MS;
+    int64_t delay = ms < 0 ? 0 : ms > FAR_MS ? FAR_MS : ms;
+    timer->due = loop_clock() + delay * NS_PER_MS;
     timer->sequence = loop->timer_sequence++;
     settle(loop, timer, ++loop->timer_count);
     return true;
@@ -212,20 +214,26 @@ void wakeup_remove(struct wakeup *wakeup)
 {
     struct loop *loop = wakeup->loop;
     struct wakeup **link = &loop->wakeups;
-    while (*link != wakeup)
+    while (*link && *link != wakeup)
         link = &(*link)->next;
+    if (!*link)
+        return;
     *link = wakeup->next;
     if (loop->next_wakeup == wakeup)
         loop->next_wakeup = wakeup->next;
 }
 
+static void ring(struct loop *loop)
+{
+    ssize_t n = write(loop->pipe[1], "", 1);
+    (void)n; /* the pipe is full: then the loop is about to wake up anyway */
+}
+
 void wakeup_send(struct wakeup *wakeup)
 {
     int saved = errno; /* of what a signal has interrupted */
-    if (!atomic_exchange(&wakeup->sent, true)) {
-        ssize_t n = write(wakeup->loop->pipe[1], "", 1);
-        (void)n; /* the pipe is full: then the loop is about to wake up anyway */
-    }
+    if (!atomic_exchange(&wakeup->sent, true))
+        ring(wakeup->loop);
     errno = saved;
 }
 
@@ -241,6 +249,10 @@ static void on_wakeup(struct loop *loop, int fd, unsigned events, void *arg)
         loop->next_wakeup = wakeup->next;
         if (atomic_exchange(&wakeup->sent, false))
             wakeup->callback(loop, wakeup->arg);
+        if (!loop->running) { /* the next run reads the other notes */
+            ring(loop);
+            return;
+        }
     }
 }
 
@@ -339,11 +351,17 @@ static int wait_ms(const struct loop *loop, int64_t now)
 
 int loop_run(struct loop *loop)
 {
+    if (loop->running) { /* a callback cannot wait for what only the loop can do */
+        errno = EBUSY;
+        return -1;
+    }
     loop->running = true;
     int64_t now = loop_clock();
     while (loop->running) {
-        if (!loop->backend->wait(loop, wait_ms(loop, now)) && errno != EINTR)
+        if (!loop->backend->wait(loop, wait_ms(loop, now)) && errno != EINTR) {
+            loop->running = false;
             return -1;
+        }
         int64_t woken = loop_clock();
         dispatch(loop);
         run_timers(loop);

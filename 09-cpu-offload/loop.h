@@ -5,8 +5,9 @@
  * One thread runs a loop, and all these functions belong to that thread, except wakeup_send().
  * A callback may call any of them, and may watch, unwatch, close and free anything, its own
  * descriptor included. What is passed by pointer (timers, deferred calls, wake-ups) belongs to the
- * caller, usually as a member of something larger, and has to stay where it is until it has been
- * called or stopped.
+ * caller, usually as a member of something larger: zeroed before it is first used, and staying
+ * where it is until it has been called or stopped. Descriptors should be non-blocking: between
+ * their being ready and the callback, another one may have taken what was there.
  */
 #ifndef LOOP_H
 #define LOOP_H
@@ -30,7 +31,8 @@ void loop_free(struct loop *loop);
 const char *loop_backend(const struct loop *loop);
 const char *loop_backends(void);
 
-/* Calls back until loop_stop(). Returns 0, or -1 with errno set when the wait itself failed. */
+/* Calls back until loop_stop(). Returns 0, or -1 with errno set when the wait itself failed, EBUSY
+ * within a callback. */
 int loop_run(struct loop *loop);
 
 /* Makes loop_run() return after the callback that is running. */
@@ -98,7 +100,8 @@ struct wakeup {
     struct wakeup *next;
 };
 
-/* Makes wakeup ready to be sent, until wakeup_remove(). A wake-up does not keep the loop busy. */
+/* Makes wakeup ready to be sent, until wakeup_remove(), by when all who send it must have finished.
+ */
 void wakeup_add(struct loop *loop, struct wakeup *wakeup);
 void wakeup_remove(struct wakeup *wakeup);
 

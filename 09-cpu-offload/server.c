@@ -942,6 +942,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "server: cannot wait for clients: %s\n", strerror(errno));
         return 1;
     }
+    signal(SIGINT, SIG_IGN); /* from here on there is no loop to be woken */
+    signal(SIGTERM, SIG_IGN);
     unsigned long long served = http_server_counts(server.http).requests;
     free_everything();
     printf("served %llu requests\n", served);

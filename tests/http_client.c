@@ -259,6 +259,11 @@ const char *http_describe(const struct http_client *client)
     return text;
 }
 
+bool http_keeps_its_word(struct http_client *client)
+{
+    return client->closes ? http_at_end(client) : http_get(client, "/health") == 200;
+}
+
 /* --- JSON --- */
 
 static const char *json_value(const char *at, int depth);

@@ -49,6 +49,10 @@ int http_get(struct http_client *client, const char *target);
 /* True if the connection has ended in order, with nothing more to be read. */
 bool http_at_end(struct http_client *client);
 
+/* True if the connection does what the last answer said: it ends if that had "Connection: close",
+ * or else it serves on. In either case nothing is left behind that answer. */
+bool http_keeps_its_word(struct http_client *client);
+
 /* The value of that field (any case) in the last answer, or NULL. Lasts until the next call. */
 const char *http_field(const struct http_client *client, const char *name);
 

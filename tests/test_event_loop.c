@@ -331,16 +331,21 @@ START_TEST(unfinished_requests_end_after_10_s)
 }
 END_TEST
 
-/* Without a word: a client that sends its next request just then would take it for the answer. */
+/* Without a word: a client that sends its next request just then would take it for the answer. But
+ * who waits for an answer is not idle. */
 START_TEST(idle_connections_end_after_60_s)
 {
-    struct http_client fresh = connect_http(), used = connect_http();
+    struct http_client fresh = connect_http(), used = connect_http(), waits = connect_http();
     assert_status(&used, http_get(&used, "/health"), 200);
+    sleep_for(0.1); /* so that its answer comes after it would have been idle for too long */
+    ck_assert(http_ask(&waits, "/perfect-ping?ms=60000"));
     ck_assert_msg(!client_has_input(fresh.fd, 50) && !client_has_input(used.fd, 0), "too early");
     ck_assert(client_has_input(fresh.fd, 10 + patience()) && http_at_end(&fresh));
     ck_assert(client_has_input(used.fd, 10 + patience()) && http_at_end(&used));
+    assert_status(&waits, http_receive(&waits), 200);
     http_close(&fresh);
     http_close(&used);
+    http_close(&waits);
 }
 END_TEST
 

@@ -223,8 +223,7 @@ START_TEST(upstream_fails)
     double took = now() - start;
     ck_assert_msg(status == failing[_i].status, "%s: %s", failing[_i].name, http_describe(&client));
     ck_assert_msg(!late || took >= 0.5, "time-out of 0.5 s after %.3f s", took);
-    ck_assert_msg(client.closes ? http_at_end(&client) : is_served(client.fd), "%s",
-                  failing[_i].name);
+    ck_assert_msg(http_keeps_its_word(&client), "%s", failing[_i].name);
     http_close(&client);
     upstream_end(&upstream);
 }

@@ -576,6 +576,22 @@ START_TEST(taking_back_frees_the_place)
 }
 END_TEST
 
+START_TEST(what_has_run_may_come_again)
+{
+    make_pool(1, 2);
+    ck_assert(submit(1, false));
+    run_until_told(1);
+    occupy(1);
+    ck_assert(submit(1, false));
+    ck_assert(threadpool_cancel(pool, &tasks[1].job)); /* this time it has not */
+    ck_assert(submit(1, false));
+    permit(1);
+    free_pool(false); /* either finished or dropped: but not both */
+    ck_assert_int_eq(tasks[1].told, 2);
+    ck_assert_int_eq(tasks[1].ran, tasks[1].worked == 2);
+}
+END_TEST
+
 START_TEST(too_late_to_take_back)
 {
     make_pool(1, 1);
@@ -848,6 +864,7 @@ static Suite *threadpool_suite(void)
 
     tcase_add_loop_test(cancel, what_waits_can_be_taken_back, 0, COUNT(taken_back));
     tcase_add_test(cancel, taking_back_frees_the_place);
+    tcase_add_test(cancel, what_has_run_may_come_again);
     tcase_add_test(cancel, too_late_to_take_back);
     tcase_add_test(cancel, done_may_try_to_take_back_others);
     tcase_add_test(cancel, taken_back_or_told_never_both);
