@@ -197,11 +197,12 @@ static void nap_gone(void *arg)
         free(nap); /* else nap_done() does */
 }
 
-/* Who leaves while its job still waits gives up its place. */
+/* Who closes its side while its job has to wait for others has probably left: it gives up its
+ * place. */
 static bool nap_ended(void *arg)
 {
     struct nap *nap = arg;
-    bool waited = threadpool_cancel(server.pool, &nap->job);
+    bool waited = threadpool_give_up(server.pool, &nap->job);
     if (waited)
         free(nap);
     return waited;

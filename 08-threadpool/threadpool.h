@@ -42,6 +42,10 @@ bool threadpool_submit(struct threadpool *pool, struct job *job);
  * never submitted): a job that runs cannot be stopped, and `done` will be called. */
 bool threadpool_cancel(struct threadpool *pool, struct job *job);
 
+/* The same for somebody who may not be there any more, and costs nothing while there is a thread
+ * for everybody: takes the job back only if there are more jobs than threads. */
+bool threadpool_give_up(struct threadpool *pool, struct job *job);
+
 struct threadpool_counts {
     int size, busy, queued;  /* threads, jobs that run, jobs that wait */
     unsigned long long done; /* jobs that have run so far */

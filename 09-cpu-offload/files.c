@@ -29,6 +29,7 @@ struct download {
 
     struct job job;    /* one at a time; until it is done all below is the thread's */
     int root, file;    /* descriptors; file is -1 until it is open */
+    int why;           /* it is not open: errno */
     long long size;    /* -1: there is no such file */
     long long at, end; /* what is still to be sent of it */
     ssize_t got;       /* what the last read returned */
@@ -77,6 +78,8 @@ static void open_file(void *arg)
     download->file = open_below(download->root, download->name);
     if (download->file >= 0 && fstat(download->file, &about) == 0 && S_ISREG(about.st_mode))
         download->size = about.st_size;
+    else if (download->file < 0)
+        download->why = errno;
 }
 
 static void read_piece(void *arg)
@@ -158,6 +161,10 @@ static bool begin(struct download *download)
     char headers[128];
     struct client *client = download->client;
     download->end = download->size;
+    if (download->why == EMFILE || download->why == ENFILE || download->why == ENOMEM) {
+        client_answer_error(client, 503, "Retry-After: 1\r\n", "no descriptor is free");
+        return false;
+    }
     if (download->size < 0) {
         client_answer_error(client, 404, NULL, "no such file");
         return false;
@@ -250,11 +257,12 @@ static void gone(void *arg)
         download_free(download);
 }
 
-/* Who leaves before the file has been opened gives up its place in the queue. */
+/* Who closes its side before the file has been opened, and while others wait, gives up its place.
+ */
 static bool ended(void *arg)
 {
     struct download *download = arg;
-    if (download->begun || !threadpool_cancel(download->pool, &download->job))
+    if (download->begun || !threadpool_give_up(download->pool, &download->job))
         return false;
     download_free(download);
     return true;
@@ -264,7 +272,9 @@ void files_answer(struct client *client, const struct http_parser *request, cons
                   int root, struct threadpool *pool)
 {
     static const struct waiter waiter = {.gone = gone, .ended = ended, .drained = drained};
-    const char *range = http_header(request, "If-Range") ? NULL : http_header(request, "Range");
+    bool head = strcmp(request->method, "HEAD") == 0; /* Range is for GET (RFC 9110, 14.2) */
+    bool whole = head || http_header(request, "If-Range");
+    const char *range = whole ? NULL : http_header(request, "Range");
     struct download *download = calloc(1, sizeof *download);
     if (!download) {
         client_answer_error(client, 500, NULL, "out of memory");
@@ -274,7 +284,7 @@ void files_answer(struct client *client, const struct http_parser *request, cons
     download->client = client;
     download->pool = pool;
     download->retry = (struct timer){.callback = next_piece, .arg = download};
-    download->head = strcmp(request->method, "HEAD") == 0;
+    download->head = head;
     download->range = range ? strdup(range) : NULL; /* without memory for it: all of the file */
     download->type = type_of(name);
     download->name = strdup(name);

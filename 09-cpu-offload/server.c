@@ -239,11 +239,12 @@ static void nap_gone(void *arg)
         free(nap); /* else nap_done() does */
 }
 
-/* Who leaves while its job still waits gives up its place. */
+/* Who closes its side while its job has to wait for others has probably left: it gives up its
+ * place. */
 static bool nap_ended(void *arg)
 {
     struct nap *nap = arg;
-    bool waited = threadpool_cancel(server.pool, &nap->job);
+    bool waited = threadpool_give_up(server.pool, &nap->job);
     if (waited)
         free(nap);
     return waited;
@@ -454,12 +455,15 @@ static void computation_gone(void *arg)
         free(computation); /* else thread_done() or worker_done() does */
 }
 
-/* Who leaves while its job still waits gives up its place. */
+/* Who closes its side while its job has to wait for others has probably left: it gives up its
+ * place. */
 static bool computation_ended(void *arg)
 {
     struct computation *computation = arg;
-    bool waited = threadpool_cancel(server.pool, &computation->job) ||
-                  procpool_cancel(server.workers, &computation->procjob);
+    struct procpool_counts counts = procpool_counts(server.workers);
+    bool waited = threadpool_give_up(server.pool, &computation->job) ||
+                  (counts.busy + counts.queued > counts.size &&
+                   procpool_cancel(server.workers, &computation->procjob));
     if (waited)
         free(computation);
     return waited;

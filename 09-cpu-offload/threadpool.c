@@ -122,7 +122,7 @@ static void tell_finished(struct loop *loop, void *arg)
 bool threadpool_submit(struct threadpool *pool, struct job *job)
 {
     pthread_mutex_lock(&pool->lock);
-    bool room = pool->queued + pool->busy < pool->room;
+    bool room = !pool->stopping && pool->queued + pool->busy < pool->room;
     if (room) {
         job->ran = false;
         append(&pool->waiting, job);
@@ -136,13 +136,19 @@ bool threadpool_submit(struct threadpool *pool, struct job *job)
 bool threadpool_cancel(struct threadpool *pool, struct job *job)
 {
     pthread_mutex_lock(&pool->lock);
-    bool waits = job->link && !job->ran;
+    bool waits = job->link && !job->ran && !pool->stopping;
     if (waits) {
         take_out(&pool->waiting, job);
         pool->queued--;
     }
     pthread_mutex_unlock(&pool->lock);
     return waits;
+}
+
+bool threadpool_give_up(struct threadpool *pool, struct job *job)
+{
+    struct threadpool_counts counts = threadpool_counts(pool);
+    return counts.busy + counts.queued > counts.size && threadpool_cancel(pool, job);
 }
 
 struct threadpool_counts threadpool_counts(struct threadpool *pool)
