@@ -326,17 +326,27 @@ static size_t read_requests(struct client *client, const char *bytes, size_t len
     return used;
 }
 
-/* Keeps what was received and cannot be dealt with yet. While there is any, no more is received. */
+static size_t unread_size(const struct client *client)
+{
+    return client->unread ? client->unread_end - client->unread_start : 0;
+}
+
+/* Keeps what was received and cannot be dealt with yet, behind what was kept before. */
 static bool keep_unread(struct client *client, const char *bytes, size_t length)
 {
+    size_t before = unread_size(client);
     if (length == 0 || client->closing)
         return true;
-    client->unread = malloc(length);
-    if (!client->unread)
+    char *unread = malloc(before + length);
+    if (!unread)
         return false;
-    memcpy(client->unread, bytes, length);
+    if (before > 0)
+        memcpy(unread, client->unread + client->unread_start, before);
+    memcpy(unread + before, bytes, length);
+    free(client->unread);
+    client->unread = unread;
     client->unread_start = 0;
-    client->unread_end = length;
+    client->unread_end = before + length;
     return true;
 }
 
@@ -345,8 +355,7 @@ static bool read_kept(struct client *client)
 {
     if (!client->unread)
         return false;
-    size_t used = read_requests(client, client->unread + client->unread_start,
-                                client->unread_end - client->unread_start);
+    size_t used = read_requests(client, client->unread + client->unread_start, unread_size(client));
     client->unread_start += used;
     if (client->unread_start == client->unread_end || client->closing) {
         free(client->unread);
@@ -366,7 +375,7 @@ static bool client_readable(struct client *client)
         client->ended = true;
     if (got == 0 || client->lingering)
         return true;
-    size_t used = read_requests(client, buffer, (size_t)got);
+    size_t used = client->unread ? 0 : read_requests(client, buffer, (size_t)got);
     return keep_unread(client, buffer + used, (size_t)got - used);
 }
 
@@ -388,8 +397,9 @@ static bool linger(struct client *client)
 /* Has the loop watch the client for what is needed next. */
 static bool ask_loop(struct client *client)
 {
-    bool receive = client->lingering ||
-                   (!client->ended && !client->unread && (client->busy || !client->closing));
+    /* also while its request is with the handler: a client that is lost is noticed by reading */
+    bool room = unread_size(client) < BUFFER_SIZE && (client->busy || !client->closing);
+    bool receive = client->lingering || (!client->ended && room);
     unsigned events = (receive ? LOOP_READ : 0U) | (client->owed ? LOOP_WRITE : 0U);
     if (events == client->watched)
         return true;

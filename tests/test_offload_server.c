@@ -1238,6 +1238,7 @@ START_TEST(events_head)
     ck_assert(client_send(listener.fd, request, strlen(request)));
     while (receive_some(&listener))
         ;
+    ck_assert(client_at_eof(listener.fd)); /* and not a time-out */
     ck_assert_msg(strncmp(listener.text, "HTTP/1.1 200 ", 13) == 0, "%s", listener.text);
     ck_assert_ptr_nonnull(strstr(listener.text, "Content-Type: text/event-stream\r\n"));
     ck_assert_str_eq(strstr(listener.text, "\r\n\r\n"), "\r\n\r\n"); /* and no body */
