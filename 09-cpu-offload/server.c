@@ -490,7 +490,7 @@ static void compute_elsewhere(struct client *client, long long n, bool in_thread
                   : procpool_submit(server.workers, &computation->procjob))
         return;
     free(computation);
-    client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool is full");
+    client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool takes no more jobs now");
 }
 
 static void compute(struct client *client, const struct http_parser *request)
@@ -547,7 +547,7 @@ static void post_task(struct client *client, const struct http_parser *request)
     }
     const struct task *task = tasks_post(server.tasks, (uint64_t)n);
     if (!task) {
-        client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool is full");
+        client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool takes no more jobs now");
         return;
     }
     char headers[64], body[64];
