@@ -15,9 +15,9 @@ report() { # TITLE STATUS: says how the suite went whose lines are in $tap
         echo "not ok - $1: ended with status $2" >> "$tap"
         failed=$((failed + 1))
     fi
-    printf '  %-38s %3d passed, %d failed\n%s' "$1" "$passed" "$failed" \
-        "$(grep '^not ok' "$tap" | sed 's/^not ok/    FAILED/; $a\
-')"
+    failures=$(grep '^not ok' "$tap" | sed 's/^not ok/    FAILED/')
+    printf '  %-38s %3d passed, %d failed\n%s' "$1" "$passed" "$failed" "${failures:+$failures
+}"
 }
 
 suite() { # CHAPTER SERVER [OPTIONS]: what a chapter's server has to do; "echo": any echo server

@@ -1162,13 +1162,8 @@ START_TEST(changes_during_a_wait)
 }
 END_TEST
 
-static Suite *kqueue_suite(void)
+static void add_filter_tests(TCase *group)
 {
-    Suite *suite = suite_create("kqueue");
-    TCase *group = tcase_create("kqueue");
-    tcase_set_timeout(group, 3 * PATIENCE);
-    tcase_add_checked_fixture(group, open_queue, close_queue);
-    suite_add_tcase(suite, group);
     const TTest *const tests[] = {read_tells_how_many_bytes_there_are,
                                   what_was_there_before_is_told,
                                   listening_socket_tells_how_many_wait,
@@ -1198,7 +1193,14 @@ static Suite *kqueue_suite(void)
                                   closed_queue_leaves_nothing_to_the_next,
                                   hang_up_on_a_disabled_descriptor_costs_nothing,
                                   a_thousand_descriptors,
-                                  time_out_is_never_early,
+                                  NULL};
+    for (int i = 0; tests[i]; i++)
+        tcase_add_test(group, tests[i]);
+}
+
+static void add_event_tests(TCase *group)
+{
+    const TTest *const tests[] = {time_out_is_never_early,
                                   signal_handler_ends_the_wait,
                                   timer_repeats_and_counts,
                                   oneshot_timer_expires_once,
@@ -1222,6 +1224,17 @@ static Suite *kqueue_suite(void)
                                   NULL};
     for (int i = 0; tests[i]; i++)
         tcase_add_test(group, tests[i]);
+}
+
+static Suite *kqueue_suite(void)
+{
+    Suite *suite = suite_create("kqueue");
+    TCase *group = tcase_create("kqueue");
+    tcase_set_timeout(group, 3 * PATIENCE);
+    tcase_add_checked_fixture(group, open_queue, close_queue);
+    suite_add_tcase(suite, group);
+    add_filter_tests(group);
+    add_event_tests(group);
     return suite;
 }
 
