@@ -165,8 +165,9 @@ TIDY := clang-analyzer-*,bugprone-*,performance-*,-bugprone-easily-swappable-par
         -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
-	clang-tidy --quiet --warnings-as-errors='*' --checks='-*,$(TIDY)' $(filter %.c,$(SOURCES)) \
-		-- -std=gnu11 $(WARNINGS) $(KQUEUE_CPPFLAGS) -I07-event-loop -I08-threadpool -I09-cpu-offload
+	printf '%s\n' $(filter %.c,$(SOURCES)) | xargs -n 1 -P 2 sh -c 'clang-tidy --quiet \
+		--warnings-as-errors="*" --checks="-*,$(TIDY)" "$$@" -- -std=gnu11 $(WARNINGS) \
+		$(KQUEUE_CPPFLAGS) -I07-event-loop -I08-threadpool -I09-cpu-offload' tidy
 
 format:
 	clang-format -i $(SOURCES)

@@ -202,7 +202,7 @@ static void serve(struct server *server)
     while (!stopping) {
         struct kevent events[MAX_EVENTS];
         int ready = kevent(server->watcher, NULL, 0, events, MAX_EVENTS,
-                           server->paused ? &(struct timespec){0, RETRY_MS * 1000000} : NULL);
+                           server->paused ? &(struct timespec){0, RETRY_MS * 1000000L} : NULL);
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready < 0)

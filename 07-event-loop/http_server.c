@@ -547,8 +547,10 @@ struct http_server *http_server_new(struct loop *loop, int listener, http_handle
 
 void http_server_free(struct http_server *server)
 {
-    while (server->clients)
-        client_close(server->clients);
+    for (struct client *client = server->clients, *next; client; client = next) {
+        next = client->next;
+        client_close(client);
+    }
     timer_stop(server->loop, &server->retry);
     loop_unwatch(server->loop, server->listener);
     close(server->listener);

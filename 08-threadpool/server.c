@@ -174,7 +174,7 @@ struct nap {
 static void nap_work(void *arg)
 {
     const struct nap *nap = arg;
-    const int64_t piece = 100 * 1000000, end = loop_clock() + nap->ms * 1000000;
+    const int64_t piece = 100 * 1000000L, end = loop_clock() + nap->ms * 1000000;
     for (int64_t left; (left = end - loop_clock()) > 0 && !server.stopping;)
         nanosleep(&(struct timespec){.tv_nsec = (long)(left < piece ? left : piece)}, NULL);
 }
@@ -570,11 +570,13 @@ static struct options read_options(int argc, char **argv)
         const char *name = argv[i];
         if (strcmp(name, "--help") == 0)
             usage(NULL);
-        else if (is_number(name, 0, 65535) && options.port < 0)
+        if (is_number(name, 0, 65535) && options.port < 0) {
             options.port = (int)strtol(name, NULL, 10);
-        else if (++i == argc)
+            continue;
+        }
+        if (++i == argc)
             usage(name);
-        else if (strcmp(name, "--backend") == 0)
+        if (strcmp(name, "--backend") == 0)
             options.backend = argv[i];
         else if (strcmp(name, "--host") == 0)
             options.host = argv[i];

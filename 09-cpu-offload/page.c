@@ -1,4 +1,5 @@
-/* page.html as a string; made by "make carry". clang-format off */
+/* page.html as a string; made by "make carry". */
+/* clang-format off */
 #include "page.h"
 
 /* ISO C asks compilers for 4,095 characters only; those we know take more. */

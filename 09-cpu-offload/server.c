@@ -216,7 +216,7 @@ struct nap {
 static void nap_work(void *arg)
 {
     const struct nap *nap = arg;
-    const int64_t piece = 100 * 1000000, end = loop_clock() + nap->ms * 1000000;
+    const int64_t piece = 100 * 1000000L, end = loop_clock() + nap->ms * 1000000;
     for (int64_t left; (left = end - loop_clock()) > 0 && !server.stopping;)
         nanosleep(&(struct timespec){.tv_nsec = (long)(left < piece ? left : piece)}, NULL);
 }

@@ -74,10 +74,10 @@ enum { SCENES = sizeof scenes / sizeof scenes[0], CROWD = 5 };
 
 /* One of the scripted clients. Times count from the start of the scene; -1: not yet. */
 struct visitor {
-    char name;
     double comes, holds; /* the script */
     double came, answered, left;
     int fd;
+    char name;
 };
 enum { VISITORS = 4 };
 
@@ -130,7 +130,7 @@ static bool send_request(int fd, enum protocol protocol)
 
 static struct visitor new_visitor(char name, double comes, double holds)
 {
-    return (struct visitor){name, comes, holds, -1, -1, -1, -1};
+    return (struct visitor){comes, holds, -1, -1, -1, -1, name};
 }
 
 /* Comes, takes its answer, or hangs up, if it is time for that. */

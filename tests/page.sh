@@ -1,7 +1,8 @@
 #!/bin/sh
 # page.sh FILE.html: prints the C source that has the page as a string.
 cat << 'END'
-/* page.html as a string; made by "make carry". clang-format off */
+/* page.html as a string; made by "make carry". */
+/* clang-format off */
 #include "page.h"
 
 /* ISO C asks compilers for 4,095 characters only; those we know take more. */

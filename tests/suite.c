@@ -18,7 +18,7 @@ struct process server;
 void start_server(void)
 {
     server = server_start(subject.server, subject.args, 0);
-    /* 09 serves before all of its workers are there: until its descriptors stay the same in number */
+    /* 09 serves before all of its workers are there: until the number of descriptors stays */
     for (int count = -1, same = 0; subject.chapter >= 9 && same < 5; sleep_for(0.02)) {
         same = process_descriptors(server.pid) == count ? same + 1 : 0;
         count = process_descriptors(server.pid);

@@ -687,7 +687,9 @@ START_TEST(slow_readers_hold_up_nobody)
     start_on_root_with_one_thread();
     quick = connect_http();
     assert_get(&quick, "/files/text.txt", 200);
+    assert_get(&quick, "/health", 200); /* that file is closed by now */
     long before = process_memory_kib(server.pid);
+    int descriptors = process_descriptors(server.pid);
     for (int i = 0; i < COUNT(slow); i++)
         slow[i] = connect_asking("/files/zeros.bin");
     for (int i = 0; i < 100; i++) {
@@ -700,7 +702,8 @@ START_TEST(slow_readers_hold_up_nobody)
     ck_assert_msg(before < 0 || subject.sanitized || grown < 3000, "%ld KiB more", grown);
     ck_assert_uint_eq(take(&slow[0], 100 * MIB), 100 * MIB); /* they get all of it in the end */
     ck_assert_uint_eq(take(&slow[9], 100 * MIB), 100 * MIB);
-    close_all(slow, COUNT(slow));
+    close_all(slow, COUNT(slow)); /* the others leave in the middle */
+    ck_assert(descriptors_become(descriptors));
     http_close(&quick);
 }
 END_TEST
@@ -731,6 +734,7 @@ START_TEST(file_that_shrinks_ends_the_connection)
     ck_assert_uint_eq(take(&client, MIB), MIB);
     ck_assert_int_eq(truncate(path_of("shrinks.bin"), 100), 0);
     ck_assert_uint_lt(take(&client, 100 * MIB), 99 * MIB);
+    ck_assert(http_at_end(&client));
     http_close(&client);
     client = connect_http();
     assert_get(&client, "/files/text.txt", 200);

@@ -2,9 +2,9 @@
  * The load that `make bench` puts on a server, and what that costs the server.
  *
  * 50 connections, one batch in flight on each, from one epoll loop. A batch is a 64-byte message
- * for an echo server to send back; or for an HTTP server, one request for /health (or another) or several, one
- * behind the other without waiting (pipelined). The next batch goes out when the one before is
- * answered.
+ * for an echo server to send back; or for an HTTP server, one request for /health (or another) or
+ * several, one behind the other without waiting (pipelined). The next batch goes out when the one
+ * before is answered.
  */
 #ifndef LOAD_H
 #define LOAD_H
