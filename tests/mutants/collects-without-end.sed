@@ -1,4 +1,4 @@
-# 02-nonblocking-polling
+# 02-nonblocking-polling/server.c
 # caught by clients back_pressure
 # What a client does not take is collected, however much it is.
 /^static void client_ready/,/^}/s/    if (client->owed)/    if (client->owed) {\

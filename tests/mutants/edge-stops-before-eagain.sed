@@ -1,4 +1,4 @@
-# 05-epoll --edge
+# 05-epoll/server.c --edge
 # caught by bytes bytes_come_back_exactly
 # Edge-triggered, but one read for each event.
 s/int share = .*/int share = 1;/

@@ -1,4 +1,4 @@
-# 02-nonblocking-polling
+# 02-nonblocking-polling/server.c
 # caught by clients rude_clients_end_alone
 # An error of one client ends the program.
 s/if (got == 0 ||/if (got < 0 \&\& errno == ECONNRESET)\n        exit(1);\n    if (got == 0 ||/

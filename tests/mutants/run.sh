@@ -1,25 +1,43 @@
 #!/bin/sh
-# run.sh SUITE: breaks servers on purpose and demands that the suites notice.
+# run.sh SUITE [SCRIPT]: breaks servers on purpose and demands that the suites notice.
 #
-# A mutant is a sed script NAME.sed. Its first line says which chapter's server.c it breaks (and the
+# A mutant is a sed script NAME.sed. Its first line says which file of a chapter it breaks (and the
 # server's options), the second which test case and test have to fail on it, the third what is wrong.
 # Prints "ok" for a mutant that is caught, "not ok" for one that gets through.
 cd "$(dirname "$0")/../.." || exit 1
 suite=$1
 where=build/mutants
+if [ "$(uname)" = Linux ]; then # as in the Makefile: kqueue has to be made of epoll
+    headers=-I06-kqueue/compat
+    kqueue=$where/kqueue.o
+fi
 
-check() { # NAME SCRIPT CHAPTER OPTIONS CASE TEST
+build() { # FILE FOLDER: the server in FOLDER, of the broken file there and the rest of its chapter
+    chapter=${1%/*} file=$1 folder=$2
+    set -- "$folder/${1##*/}"
+    for source in "$chapter"/*.c; do # compiled by `make`, beside the suite
+        case $source in "$file" | */client.c) continue ;; esac
+        set -- "$@" "$(dirname "$suite")/../${source%.c}.o"
+    done
+    case $chapter in 0[6-9]*) set -- "$@" ${kqueue:+"$kqueue"} ;; esac
+    # what /files serves lies beside the program
+    [ ! -d "$chapter/files" ] || ln -s "$PWD/$chapter/files" "$folder/files"
+    ${CC:-cc} -std=gnu11 -O2 -w -I"$chapter" ${headers:+"$headers"} -o "$folder/server" "$@" -pthread
+}
+
+check() { # NAME SCRIPT FILE OPTIONS CASE TEST
+    broken=$where/$1/${3##*/}
     mkdir -p "$where/$1"
-    sed -f "$2" "$3/server.c" > "$where/$1/server.c"
-    if cmp -s "$3/server.c" "$where/$1/server.c"; then
-        echo "not ok - mutant $1: changes nothing in $3/server.c"
-    elif ! ${CC:-cc} -std=gnu11 -O2 -w -o "$where/$1/server" "$where/$1/server.c"; then
+    sed -f "$2" "$3" > "$broken"
+    if cmp -s "$3" "$broken"; then
+        echo "not ok - mutant $1: changes nothing in $3"
+    elif ! build "$3" "$where/$1"; then
         echo "not ok - mutant $1: does not compile"
     else
         # some faults need luck to show: who gets through has to do so three times
         for attempt in 1 2 3; do
             PATIENCE=3 CLIENT='' CK_RUN_CASE=$5 CK_VERBOSITY=normal \
-                "$suite" "$3" "$where/$1/server" "$4" > "$where/$1/log" 2>&1
+                "$suite" "${3%/*}" "$where/$1/server" "$4" > "$where/$1/log" 2>&1
             grep -q ":[FES]:[^:]*:$6:" "$where/$1/log" && break
         done
         if grep -q ":[FES]:[^:]*:$6:" "$where/$1/log"; then
@@ -27,21 +45,25 @@ check() { # NAME SCRIPT CHAPTER OPTIONS CASE TEST
         else
             echo "not ok - mutant $1: gets through $6 ($attempt times)"
         fi
-    fi > "$where/$1.result" 2>&1
+    fi
 }
 
-rm -rf "$where"
-count=0
-for script in tests/mutants/*.sed; do
-    name=$(basename "$script" .sed)
-    where_line=$(sed -n '1s/# //p' "$script")
-    caught_line=$(sed -n '2s/# caught by //p' "$script")
+if [ $# -gt 1 ]; then
+    where_line=$(sed -n '1s/# //p' "$2")
+    caught_line=$(sed -n '2s/# caught by //p' "$2")
     options=${where_line#* }
     [ "$options" = "$where_line" ] && options=
-    check "$name" "$script" "${where_line%% *}" "$options" "${caught_line% *}" "${caught_line#* }" &
-    count=$((count + 1))
-    [ $((count % 4)) -eq 0 ] && wait # four at a time: mostly they wait for a broken server
-done
-wait
+    name=$(basename "$2" .sed)
+    check "$name" "$2" "${where_line%% *}" "$options" "${caught_line% *}" "${caught_line#* }" \
+        > "$where/$name.result" 2>&1
+    exit 0
+fi
+
+rm -rf "$where"
+mkdir -p "$where"
+[ -z "${kqueue:-}" ] || ${CC:-cc} -std=gnu11 -O2 "$headers" -c \
+    -o "$kqueue" 06-kqueue/compat/kqueue.c
+# four at a time: mostly they wait for a broken server
+printf '%s\n' tests/mutants/*.sed | xargs -n 1 -P 4 sh tests/mutants/run.sh "$suite"
 cat "$where"/*.result
 ! grep -q '^not ok' "$where"/*.result
