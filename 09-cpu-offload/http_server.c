@@ -252,12 +252,13 @@ bool client_begin(struct client *client, const struct answer *answer)
 
 bool client_write(struct client *client, const void *bytes, size_t length)
 {
-    char *out = client->head ? NULL : owe(client, length);
+    bool nothing = client->head || length == 0;
+    char *out = nothing ? NULL : owe(client, length);
     if (out) {
         memcpy(out, bytes, length);
         client->owed_end += length;
     }
-    if ((out || client->head) && send_owed(client) && ask_loop(client))
+    if ((out || nothing) && send_owed(client) && ask_loop(client))
         return true;
     client_close(client);
     return false;

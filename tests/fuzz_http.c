@@ -70,7 +70,8 @@ static void check_message(const struct http_parser *parser)
     check(parser->body_length <= parser->body_max, "body_max");
     check(parser->body[parser->body_length] == '\0', "NUL behind the body");
     if (parser->kind == HTTP_REQUEST) {
-        check(*parser->method && (*parser->path == '/' || *parser->path == '*'), "method and path");
+        check(*parser->method, "method");
+        check(!*parser->path || *parser->path == '/' || *parser->path == '*', "path");
         check(strlen(parser->path) + strlen(parser->query) < HTTP_LINE_MAX, "HTTP_LINE_MAX");
     }
 }
