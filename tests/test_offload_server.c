@@ -916,6 +916,18 @@ static int by_text(const void *a, const void *b)
     return strcmp(a, b);
 }
 
+static int different_digits(char ids[][ID_LENGTH + 1], int count, int place)
+{
+    bool seen[256] = {false};
+    int different = 0;
+    for (int i = 0; i < count; i++) {
+        unsigned char digit = (unsigned char)ids[i][place];
+        different += !seen[digit];
+        seen[digit] = true;
+    }
+    return different;
+}
+
 START_TEST(a_thousand_tasks_at_once)
 {
     enum { TASKS = 1000, CLIENTS = 10, EACH = TASKS / CLIENTS };
@@ -940,6 +952,35 @@ START_TEST(a_thousand_tasks_at_once)
     qsort(ids, TASKS, sizeof ids[0], by_text);
     for (int i = 1; i < TASKS; i++)
         ck_assert_str_ne(ids[i - 1], ids[i]);
+    for (int place = 0; place < ID_LENGTH; place++) /* no digit of an id can be guessed */
+        ck_assert_msg(different_digits(ids, TASKS, place) == 16, "digit %d", place + 1);
+    stop();
+}
+END_TEST
+
+/* A batch after the other, so that the queue never fills. */
+START_TEST(the_newest_ten_thousand_results_are_kept)
+{
+    enum { KEPT = 10000, MORE = 100, BATCH = 100 };
+    static char ids[KEPT + MORE][ID_LENGTH + 1];
+    char target[64];
+    start("");
+    struct http_client client = connect_http();
+    for (int i = 0; i < KEPT + MORE; i += BATCH) {
+        for (int j = 0; j < BATCH; j++)
+            post_number(&client, (unsigned long long)(i + j));
+        for (int j = 0; j < BATCH; j++)
+            receive_id(&client, ids[i + j]);
+        assert_task_done(&client, ids[i + BATCH - 1], (unsigned long long)(i + BATCH - 1));
+    }
+    /* workers need not end in the order of the posts: some leeway on either side */
+    for (double end = now() + patience(); figure("tasks", "processing") > 0; sleep_for(0.01))
+        ck_assert(now() < end);
+    ck_assert_int_eq((int)figure("tasks", "kept"), KEPT);
+    snprintf(target, sizeof target, "/tasks/%s", ids[MORE / 2]);
+    assert_status(&client, http_get(&client, target), 404);
+    assert_task_done(&client, ids[MORE + BATCH], MORE + BATCH);
+    http_close(&client);
     stop();
 }
 END_TEST
@@ -1443,6 +1484,7 @@ static void add_tasks(Suite *suite)
     TCase *tasks = add_case(suite, "tasks");
     tcase_add_test(tasks, a_task_from_post_to_done);
     tcase_add_test(tasks, a_thousand_tasks_at_once);
+    tcase_add_test(tasks, the_newest_ten_thousand_results_are_kept);
     tcase_add_test(tasks, right_bodies);
     tcase_add_test(tasks, wrong_bodies);
     tcase_add_test(tasks, unknown_tasks);
