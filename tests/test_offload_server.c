@@ -968,7 +968,7 @@ START_TEST(the_newest_ten_thousand_results_are_kept)
     struct http_client client = connect_http();
     for (int i = 0; i < KEPT + MORE; i += BATCH) {
         for (int j = 0; j < BATCH; j++)
-            post_number(&client, (unsigned long long)(i + j));
+            post_number(&client, (unsigned long long)i + (unsigned long long)j);
         for (int j = 0; j < BATCH; j++)
             receive_id(&client, ids[i + j]);
         assert_task_done(&client, ids[i + BATCH - 1], (unsigned long long)(i + BATCH - 1));
