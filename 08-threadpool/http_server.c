@@ -117,6 +117,7 @@ static void restart_clock(struct client *client)
 /* Makes room for length bytes more behind what is owed. Returns where, or NULL without memory. */
 static char *owe(struct client *client, size_t length)
 {
+    bool first = !client->owed;
     size_t left = client->owed_end - client->owed_start, room = client->owed_room;
     if (client->owed_end + length > room) {
         if (client->owed_start > 0)
@@ -131,6 +132,8 @@ static char *owe(struct client *client, size_t length)
         client->owed = owed;
         client->owed_room = room;
     }
+    if (first) /* its time to take this begins now, however long the request took */
+        restart_clock(client);
     return client->owed + client->owed_end;
 }
 

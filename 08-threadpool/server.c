@@ -109,15 +109,23 @@ static void pong(struct client *client)
     client_answer_json(client, 200, "{\"pong\":true}");
 }
 
+/* Sleeps for ms milliseconds, and holds up the thread that calls it. In pieces: a signal that comes
+ * just before a nanosleep() does not end it, so the program would only end after all of the sleep.
+ */
+static void block(long long ms)
+{
+    const int64_t piece = 100 * 1000000L, end = loop_clock() + ms * 1000000;
+    for (int64_t left; (left = end - loop_clock()) > 0 && !server.stopping;)
+        nanosleep(&(struct timespec){.tv_nsec = (long)(left < piece ? left : piece)}, NULL);
+}
+
 /* Sleeps here and now. The loop is not called meanwhile, and cannot call anybody. */
 static void terrible_ping(struct client *client, const struct http_parser *request)
 {
     long long ms;
     if (!get_number(client, request, "ms", 0, 60000, 1000, &ms))
         return;
-    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    while (nanosleep(&left, &left) < 0 && errno == EINTR && !server.stopping)
-        ;
+    block(ms);
     pong(client);
 }
 
@@ -170,13 +178,11 @@ struct nap {
     long long ms;
 };
 
-/* In a thread of the pool. In short pieces, so that the program need not wait for it to end. */
+/* In a thread of the pool. */
 static void nap_work(void *arg)
 {
     const struct nap *nap = arg;
-    const int64_t piece = 100 * 1000000L, end = loop_clock() + nap->ms * 1000000;
-    for (int64_t left; (left = end - loop_clock()) > 0 && !server.stopping;)
-        nanosleep(&(struct timespec){.tv_nsec = (long)(left < piece ? left : piece)}, NULL);
+    block(nap->ms);
 }
 
 static void nap_done(void *arg, bool ran)

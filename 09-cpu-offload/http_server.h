@@ -1,6 +1,7 @@
 /*
  * An HTTP server on the loop: it accepts clients, reads their requests, and passes each to a
- * handler, which answers now or later. All functions belong to the loop's thread.
+ * handler, which answers now or later. All functions belong to the loop's thread. The program has
+ * to ignore SIGPIPE, which sending to a client that has left would raise.
  *
  * Answers go out in the order of the requests: a client's next request is passed on when the one
  * before it has been answered. What a client costs is bounded: while it does not take its answers

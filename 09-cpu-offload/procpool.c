@@ -15,9 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum {
-    RETRY_MS = 100
-}; /* until a worker that could not be started, or died at once, is tried again */
+/* Until a worker that could not be started, or died at once, is tried again. */
+enum { RETRY_MS = 100 };
 
 struct worker {
     struct procpool *pool;

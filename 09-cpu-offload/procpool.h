@@ -3,6 +3,8 @@
  * a time, and a bounded queue in front of them. A worker that crashes, hangs or
  * talks nonsense is replaced, and costs its own job only.
  *
+ * The program has to ignore SIGPIPE, which sending to a dead worker would raise.
+ *
  * All functions belong to the loop's thread. Jobs belong to the caller, usually
  * as a member of something larger, and have to stay where they are from
  * procpool_submit() until `done` is called or procpool_cancel() has succeeded.

@@ -770,9 +770,8 @@ END_TEST
 
 /* --- many descriptors, many events --- */
 
-enum {
-    MANY = 400
-}; /* more than one epoll_wait() takes; select has room for them and their peers */
+/* More than one epoll_wait() takes; select has room for them and their peers. */
+enum { MANY = 400 };
 
 START_TEST(more_than_one_wait_takes)
 {

@@ -12,9 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum {
-    ENOUGH = 40 * ACTIVE
-}; /* answers: beside these, the 50 in flight at the ends do not count */
+/* Answers: beside so many, the 50 in flight at the ends do not count. */
+enum { ENOUGH = 40 * ACTIVE };
 enum { STEPS = 64, TWICE_STEPS = 2 * STEPS, BUCKETS = 40 * STEPS };
 enum { ANSWER_MAX = 512 };
 static const double GIVE_UP = 20; /* seconds */
