@@ -89,7 +89,7 @@ $(BUILD)/tests/demo: $(BUILD)/tests/demo.o $(BUILD)/tests/harness.o
 $(BUILD)/tests/slow-peer: $(BUILD)/tests/slow_peer.o
 
 # The suite that runs programs, and those that call functions. All of them need Check.
-SUITE_OBJECTS := $(addprefix $(BUILD)/tests/,suite.o http_client.o $(addprefix test_,every_server.o \
+SUITE_OBJECTS := $(addprefix $(BUILD)/tests/,suite.o subject.o http_client.o $(addprefix test_,every_server.o \
                    echo.o lessons.o clients.o http_syntax.o http_server.o event_loop.o fetch.o \
                    pool_server.o offload_server.o))
 $(SUITE): $(SUITE_OBJECTS) $(BUILD)/tests/harness.o
@@ -100,12 +100,28 @@ $(BUILD)/tests/test_coroutine: $(COROUTINE) $(LOOP)
 $(BUILD)/tests/test_threadpool: $(BUILD)/08-threadpool/threadpool.o $(LOOP)
 $(BUILD)/tests/test_procpool: $(addprefix $(BUILD)/09-cpu-offload/,procpool.o worker.o) $(LOOP)
 $(addsuffix .o,$(UNITS)): CPPFLAGS += -I07-event-loop -I08-threadpool -I09-cpu-offload
+
+# The grader, and for each chapter a kit: what the exercises may use of it, as headers and a library.
+GRADE := $(BUILD)/tests/grade
+GRADE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/exercises/*.c)) \
+                 $(addprefix $(BUILD)/tests/,subject.o http_client.o harness.o)
+$(GRADE): $(GRADE_OBJECTS)
+KITS := $(patsubst %,$(BUILD)/kit/%/chapter.a,$(filter-out 01% 02% 03% 04% 05%,$(CHAPTERS)))
+define kit
+$(BUILD)/kit/$(1)/chapter.a: $(call objects,$(1)/*.c) $(KQUEUE_OBJECT) \
+	$(if $(filter 07%,$(1)),$(COROUTINE)) $(wildcard $(1)/exercises/*.h)
+endef
+$(foreach c,$(filter-out 01% 02% 03% 04% 05%,$(CHAPTERS)),$(eval $(call kit,$(c))))
+$(KITS): $(BUILD)/kit/%/chapter.a:
+	$(call say,AR) rm -rf $(@D); mkdir -p $(@D)
+	@cp -R $(wildcard $*/*.h $*/exercises/*.h $*/coroutines/*.h $(if $(KQUEUE_OBJECT),06-kqueue/compat/sys)) $(@D)
+	@ar rcs $@ $(filter %.o,$^)
 FUZZ := build/fuzz_http
 $(FUZZ): tests/fuzz_http.c 07-event-loop/http.c 07-event-loop/http.h
 	$(call say,CLANG) mkdir -p $(@D); clang -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -I07-event-loop -o $@ tests/fuzz_http.c 07-event-loop/http.c
-$(SUITE) $(UNITS): LDLIBS += $(shell pkg-config --libs check 2>/dev/null || echo -lcheck)
-$(SUITE_OBJECTS) $(addsuffix .o,$(UNITS)): | check-library
+$(SUITE) $(UNITS) $(GRADE): LDLIBS += $(shell pkg-config --libs check 2>/dev/null || echo -lcheck)
+$(SUITE_OBJECTS) $(GRADE_OBJECTS) $(addsuffix .o,$(UNITS)): | check-library
 $(BENCH): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
 $(BUILD)/bench/bench: $(addprefix $(BUILD)/tests/,harness.o bench/load.o)
 $(BUILD)/bench/bench: LDLIBS += -lm
@@ -115,7 +131,7 @@ $(BUILD)/bench/trips: LDLIBS += $(if $(UV),-luv)
 $(BUILD)/tests/bench/trips.o: CPPFLAGS += -I07-event-loop
 $(BUILD)/bench/uv_echo: LDLIBS += -luv
 
-$(PROGRAMS) $(TOOLS) $(SUITE) $(UNITS) $(BENCH):
+$(PROGRAMS) $(TOOLS) $(SUITE) $(UNITS) $(GRADE) $(BENCH):
 	$(call say,LD) mkdir -p $(@D); $(LINK) -o $@ $^ $(LDLIBS) -pthread
 
 # The one thing that `make test` installs when it is missing.
@@ -147,6 +163,13 @@ demo: all $(TOOLS)
 test: all $(TOOLS) $(SUITE) $(UNITS)
 	@CH='$(CH)' SERVER='$(SERVER)' SAN='$(SAN)' BUILD='$(BUILD)' IN='$(IN)' sh tests/run.sh
 
+# Builds and checks the reader's exercises, or those of another checkout (SUBMISSION=dir).
+grade: $(GRADE) $(KITS)
+	@GRADE_CC='$(COMPILE)' RACING_CC='$(CC) -std=gnu11 -O1 -g -fsanitize=thread' SAN='$(SAN)' \
+		BUILD='$(BUILD)' $(GRADE) $(if $(STRICT),--strict) $(if $(SUBMISSION),--submission \
+		'$(SUBMISSION)') $(if $(PROVE),--prove) $(if $(filter solutions,$(PROVE)),--solutions) \
+		$(or $(EX),$(CH))
+
 # Throws bytes at the HTTP parser for SECONDS (needs clang); what it learns stays in build/corpus.
 SECONDS ?= 60
 fuzz: $(FUZZ)
@@ -160,7 +183,7 @@ bench: all $(if $(UV),$(BENCH),$(filter-out %/uv_echo,$(BENCH)))
 
 # --- how the code is written ---
 
-SOURCES := $(wildcard 0*/*.[ch] 0*/*/*.[ch] 0*/*/*/*.[ch] tests/*.[ch] tests/bench/*.[ch])
+SOURCES := $(wildcard 0*/*.[ch] 0*/*/*.[ch] 0*/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
 TIDY := clang-analyzer-*,bugprone-*,performance-*,-bugprone-easily-swappable-parameters,$\
         -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
 lint:
@@ -176,7 +199,7 @@ clean:
 	rm -rf build $(foreach c,$(CHAPTERS),$(c)/server $(c)/client) $(AWAIT)
 
 FORCE:
-.PHONY: all help check-library run diff carry demo test fuzz bench lint format clean FORCE
+.PHONY: all help check-library run diff carry demo test grade fuzz bench lint format clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -50,6 +50,8 @@ void sleep_for(double seconds)
 
 /* --- processes --- */
 
+void (*process_prepare)(void);
+
 static void run_child(const char *const argv[], int output, int errors, int max_descriptors)
 {
 #ifdef __linux__
@@ -68,6 +70,8 @@ static void run_child(const char *const argv[], int output, int errors, int max_
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
             die("setrlimit");
     }
+    if (process_prepare)
+        process_prepare();
     execv(argv[0], (char *const *)argv);
     die(argv[0]);
 }
@@ -95,10 +99,11 @@ struct process process_start(const char *const argv[], int max_descriptors)
         .pid = pid, .output_fd = output[0], .errors_fd = errors[0], .status = -1};
 }
 
-/* Appends what the pipe holds to text. Returns false at its end of file. */
+/* Appends what the pipe holds to text. Returns false at its end of file. Of a program that prints
+ * without end it takes a share, or this would have no end, either. */
 static bool read_into(int fd, char *text)
 {
-    for (;;) {
+    for (int share = 0; share < 1000; share++) {
         size_t length = strlen(text);
         char spill[256];
         bool full = length + 1 >= OUTPUT_MAX; /* keep reading, or the program blocks */
@@ -109,6 +114,7 @@ static bool read_into(int fd, char *text)
         if (!full)
             text[length + (size_t)n] = '\0';
     }
+    return true;
 }
 
 void process_read_output(struct process *process)
@@ -135,15 +141,23 @@ int process_listening(struct process *process)
     return -1;
 }
 
+struct process process_start_words(const char *path, const char *args, int max_descriptors)
+{
+    char words[4096] = "", *rest = words;
+    const char *argv[512] = {path};
+    int count = 1;
+    snprintf(words, sizeof words, "%s", args ? args : "");
+    for (char *word; (word = strsep(&rest, " ")) != NULL && count < 511;)
+        if (*word)
+            argv[count++] = word;
+    return process_start(argv, max_descriptors);
+}
+
 struct process server_start(const char *path, const char *args, int max_descriptors)
 {
-    char words[256] = "";
-    const char *argv[16] = {path};
-    int count = 1;
+    char words[256];
     snprintf(words, sizeof words, "%s 0", args ? args : "");
-    for (char *word = strtok(words, " "); word && count < 15; word = strtok(NULL, " "))
-        argv[count++] = word;
-    struct process process = process_start(argv, max_descriptors);
+    struct process process = process_start_words(path, words, max_descriptors);
     if (process_listening(&process) < 0) {
         fprintf(stderr, "harness: %s did not start: %s\n", path, process.errors);
         process_end(&process, SIGKILL);

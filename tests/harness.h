@@ -27,6 +27,12 @@ struct process {
  * calling program with a message when even fork() fails. */
 struct process process_start(const char *const argv[], int max_descriptors);
 
+/* The same with the arguments as one string, separated by blanks; args may be NULL. */
+struct process process_start_words(const char *path, const char *args, int max_descriptors);
+
+/* Called in the new process before the program is run, if it is not NULL: to confine it. */
+extern void (*process_prepare)(void);
+
 /* Waits for the line "listening on". Returns the port, or -1 when the program ended
  * or stayed silent; process->errors then says why. */
 int process_listening(struct process *process);
