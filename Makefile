@@ -49,7 +49,12 @@ help:
 	@echo '     SAN=address,undefined      with sanitizers; also SAN=thread'
 	@echo '     KQUEUE=libkqueue           builds with that library in place of 06-kqueue/compat'
 	@echo 'make run CH=05-epoll PORT=8000  runs one chapter (ARGS=--edge: with these options)'
+	@echo '     EX=05-epoll/edge           an exercise: what you have made of it'
 	@echo 'make diff FROM=03 TO=04         what one chapter changes in the one before'
+	@echo 'make grade                      checks your exercises: points, and what is missing'
+	@echo '     CH=05-epoll                one chapter only; EX=05-epoll/edge: one exercise'
+	@echo '     SUBMISSION=dir             those of another checkout; STRICT=1: fails if points are missing'
+	@echo 'make student DIR=somewhere      a copy of it all without the solutions, to hand out'
 	@echo 'make carry                      copies the modules of 07 to 08 and on to 09'
 	@echo 'make bench                      throughput and cost, beside a bare epoll loop and libuv'
 	@echo 'make fuzz                       throws bytes at the HTTP parser (needs clang)'
@@ -116,6 +121,19 @@ $(KITS): $(BUILD)/kit/%/chapter.a:
 	$(call say,AR) rm -rf $(@D); mkdir -p $(@D)
 	@cp -R $(wildcard $*/*.h $*/exercises/*.h $*/coroutines/*.h $(if $(KQUEUE_OBJECT),06-kqueue/compat/sys)) $(@D)
 	@ar rcs $@ $(filter %.o,$^)
+
+# An exercise is one file, and what it needs of its chapter's kit. build/exercises/05-epoll/edge is
+# what the reader has made of it, build/solutions/05-epoll/edge our answer.
+exercise = $(shell ls 0*/$(1)/*.c 2> /dev/null)
+EXERCISES := $(patsubst %.c,$(BUILD)/exercises/%,$(subst /exercises/,/,$(call exercise,exercises)))
+SOLUTIONS := $(patsubst %.c,$(BUILD)/solutions/%,$(subst /solutions/,/,$(call exercise,solutions)))
+define one_file
+$(BUILD)/$(1)/$(2): $(dir $(2))$(1)/$(notdir $(2)).c $(FLAGS) $(filter $(BUILD)/kit/$(dir $(2))%,$(KITS))
+	$$(call say,CC) mkdir -p $$(@D); $$(COMPILE) $$(LDFLAGS) \
+		-I$(BUILD)/kit/$(dir $(2)) -o $$@ $$(filter-out $(FLAGS),$$^) -pthread
+endef
+$(foreach e,$(EXERCISES),$(eval $(call one_file,exercises,$(e:$(BUILD)/exercises/%=%))))
+$(foreach e,$(SOLUTIONS),$(eval $(call one_file,solutions,$(e:$(BUILD)/solutions/%=%))))
 FUZZ := build/fuzz_http
 $(FUZZ): tests/fuzz_http.c 07-event-loop/http.c 07-event-loop/http.h
 	$(call say,CLANG) mkdir -p $(@D); clang -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined \
@@ -140,9 +158,9 @@ check-library:
 
 # --- what the reader runs ---
 
-run: all
-	@test -n "$(CH)" || { echo 'make run CH=05-epoll PORT=8000: which chapter?'; exit 2; }
-	@$(IN)$(CH)/server $(ARGS) $(PORT)
+run: all $(if $(EX),$(BUILD)/exercises/$(EX))
+	@test -n "$(CH)$(EX)" || { echo 'make run CH=05-epoll PORT=8000: which chapter?'; exit 2; }
+	@$(if $(EX),$(BUILD)/exercises/$(EX),$(IN)$(CH)/server) $(ARGS) $(PORT)
 
 diff:
 	@test -n "$(FROM)" && test -n "$(TO)" || { echo 'make diff FROM=03 TO=04'; exit 2; }
@@ -154,21 +172,28 @@ LOOP_FILES := loop.h loop.c backend.h $(notdir $(wildcard 07-event-loop/backend_
 POOL_FILES := threadpool.h threadpool.c files.h files.c
 carry:
 	@cp $(addprefix 07-event-loop/,$(LOOP_FILES)) 08-threadpool
+	@cp 07-event-loop/exercises/setup.h 08-threadpool/exercises
+	@cp 07-event-loop/exercises/setup.h 09-cpu-offload/exercises
 	@cp $(addprefix 08-threadpool/,$(LOOP_FILES) $(POOL_FILES)) 09-cpu-offload
 	@sh tests/page.sh 09-cpu-offload/page.html > 09-cpu-offload/page.c
 
 demo: all $(TOOLS)
 	@$(BUILD)/tests/demo
 
-test: all $(TOOLS) $(SUITE) $(UNITS)
-	@CH='$(CH)' SERVER='$(SERVER)' SAN='$(SAN)' BUILD='$(BUILD)' IN='$(IN)' sh tests/run.sh
+test: all $(TOOLS) $(SUITE) $(UNITS) $(GRADE) $(KITS) \
+	$(if $(SERVER),,$(filter $(BUILD)/solutions/$(or $(CH),0)%,$(SOLUTIONS)))
+	@$(GRADE_WITH) CH='$(CH)' SERVER='$(SERVER)' SAN='$(SAN)' BUILD='$(BUILD)' IN='$(IN)' sh tests/run.sh
 
 # Builds and checks the reader's exercises, or those of another checkout (SUBMISSION=dir).
+GRADE_WITH = GRADE_CC='$(COMPILE)' RACING_CC='$(CC) -std=gnu11 -O1 -g -fsanitize=thread'
 grade: $(GRADE) $(KITS)
-	@GRADE_CC='$(COMPILE)' RACING_CC='$(CC) -std=gnu11 -O1 -g -fsanitize=thread' SAN='$(SAN)' \
-		BUILD='$(BUILD)' $(GRADE) $(if $(STRICT),--strict) $(if $(SUBMISSION),--submission \
+	@$(GRADE_WITH) SAN='$(SAN)' BUILD='$(BUILD)' $(GRADE) $(if $(STRICT),--strict) $(if $(SUBMISSION),--submission \
 		'$(SUBMISSION)') $(if $(PROVE),--prove) $(if $(filter solutions,$(PROVE)),--solutions) \
 		$(or $(EX),$(CH))
+
+# What is handed out: all of it but the answers.
+student:
+	@sh tests/exercises/student.sh '$(DIR)'
 
 # Throws bytes at the HTTP parser for SECONDS (needs clang); what it learns stays in build/corpus.
 SECONDS ?= 60
@@ -199,7 +224,7 @@ clean:
 	rm -rf build $(foreach c,$(CHAPTERS),$(c)/server $(c)/client) $(AWAIT)
 
 FORCE:
-.PHONY: all help check-library run diff carry demo test grade fuzz bench lint format clean FORCE
+.PHONY: all help check-library run diff carry demo test grade student fuzz bench lint format clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -52,6 +52,10 @@ page_is_carried() {
     sh tests/page.sh 09-cpu-offload/page.html | cmp - 09-cpu-offload/page.c
 }
 check 'page.c is page.html' page_is_carried
+for folder in 08-threadpool 09-cpu-offload; do
+    check "$folder/exercises/setup.h is the one of 07" \
+        cmp 07-event-loop/exercises/setup.h $folder/exercises/setup.h
+done
 
 longest_function() { # FILE: lines of its longest function, from its name to its closing brace
     awk '/^{$/ { start = NR - 1 } /^}$/ { if (NR - start + 1 > most) most = NR - start + 1 }
@@ -60,7 +64,7 @@ longest_function() { # FILE: lines of its longest function, from its name to its
 for file in 0[1-6]*/server.c; do
     check "$file is short" at_most "$(wc -l < "$file")" 260 lines
 done
-for file in 0*/*.c 0*/*/*.c tests/*.c tests/bench/*.c; do
+for file in 0*/*.c 0*/*/*.c tests/*.c tests/*/*.c; do
     check "functions of $file are short" at_most "$(longest_function "$file")" 50 \
         'lines in the longest function'
 done
@@ -101,6 +105,46 @@ for system in macos freebsd; do
             -Wextra -Wconversion -Werror -Itests/kqueue_headers/$system "$file"
     done
 done
+
+# --- exercises ---
+
+# What the grader knows of an exercise is what its chapter's README says, and it has its files.
+described() { # CHAPTER NAME POINTS MINUTES
+    grep -q "^### $2: .* ($3 points, about $4 minutes)\$" "$1/README.md" || {
+        echo "no heading '### $2: ... ($3 points, about $4 minutes)' in $1/README.md"
+        return 1
+    }
+}
+has_starter_and_answer() { # CHAPTER NAME
+    [ -f "$1/exercises/$2.c" ] && { [ ! -d "$1/solutions" ] || [ -f "$1/solutions/$2.c" ]; }
+}
+"${BUILD:-build}/tests/grade" --list > "$work/exercises"
+while read -r name points minutes; do
+    chapter=${name%/*} exercise=${name#*/}
+    check "$name: the README knows it" described "$chapter" "$exercise" "$points" "$minutes"
+    check "$name: has a starter, and an answer" has_starter_and_answer "$chapter" "$exercise"
+done < "$work/exercises"
+check 'twenty exercises' test "$(wc -l < "$work/exercises")" -ge 20
+for chapter in 0*; do
+    check "two exercises in $chapter" test "$(grep -c "^$chapter/" "$work/exercises")" -ge 2
+done
+all_are_known() {
+    for file in 0*/exercises/*.c; do
+        name=$(echo "$file" | sed 's|/exercises/|/|; s|\.c$||')
+        grep -q "^$name " "$work/exercises" || { echo "$file has no check"; return 1; }
+    done
+}
+check 'no starter without a check' all_are_known
+points=$(awk '{ sum += $2 } END { print sum }' "$work/exercises")
+points_of_weeks() { # the plan in the README
+    awk -F '|' '/^\| [1-6] \|/ { sum += $5 } END { print sum + 0 }' README.md
+}
+check "six weeks have all $points points" test "$(points_of_weeks)" -eq "$points"
+student_edition() {
+    make -s student DIR="$work/student" && ! ls "$work"/student/0*/solutions &&
+        diff -r -x build -x .git -x .ci -x solutions -x server -x client -x await_demo -x await_echo . "$work/student"
+}
+check 'the student edition is all but the solutions' student_edition
 
 # --- the Makefile, in a clone of its own ---
 

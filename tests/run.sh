@@ -20,11 +20,12 @@ report() { # TITLE STATUS: says how the suite went whose lines are in $tap
 }"
 }
 
-suite() { # CHAPTER SERVER [OPTIONS]: what a chapter's server has to do; "echo": any echo server
+suite() { # CHAPTER SERVER [OPTIONS [CASE]]: what a chapter's server has to do; "echo": any echo server
     title=$1${3:+ $3}
-    [ "$1" != echo ] || title=${2#"$IN"}
+    [ "$1" != echo ] || title=${2#"$IN"} title=${title#"$BUILD/"}${4:+: $4}
     client=$IN$1/client
     [ -x "$client" ] && [ -z "$SERVER" ] && [ -z "${3:-}" ] || client=
+    [ -z "${4:-}" ] || export CK_RUN_CASE="$4"
     CLIENT=$client SLOW_PEER=$BUILD/tests/slow-peer CK_TAP_LOG_FILE_NAME=$tap CK_VERBOSITY=silent \
         "$BUILD/tests/suite" "$1" "$2" "${3:-}"
     report "$title" $?
@@ -87,6 +88,22 @@ plan_chapter() { # CHAPTER SERVER
     esac
 }
 
+# The answers to exercises that are echo servers owe their clients what every echo server does.
+plan_solutions() { # CHAPTER
+    for solution in "$BUILD/solutions/$1"/*; do
+        case $SAN:${solution#"$BUILD/solutions/"} in
+        *'/*' | */connect | */chat | */gather | */yield | *:0[89]-*) ;; # there are none; no echo servers
+        thread:*/thread | thread:*/wakeup) plan suite echo "$solution" ;;
+        thread:*) ;; # the others have no threads
+        *:01-blocking/fork) # its clients' descriptors are in other processes
+            for case in alone ending running bytes clients; do
+                plan suite echo "$solution" '' "$case"
+            done ;;
+        *) plan suite echo "$solution" ;;
+        esac
+    done
+}
+
 for chapter in ${CH:-0[1-9]-*}; do
     [ -d "$chapter" ] || { echo "CH=$chapter: no such chapter" >&2; exit 2; }
     if [ -z "$SERVER" ] && [ ! -x "$IN$chapter/server" ]; then
@@ -96,13 +113,21 @@ for chapter in ${CH:-0[1-9]-*}; do
     # ThreadSanitizer's runtime does not know that select() blocks, and keeps SIGTERM back for ever
     [ "$chapter$SAN" != 03-selectthread ] || continue
     plan_chapter "$chapter" "${SERVER:-$IN$chapter/server}"
+    [ -n "$SERVER" ] || plan_solutions "$chapter"
 done > "$work/plan"
 
 export SERVER SAN BUILD IN
 xargs -L 1 -P "${JOBS:-3}" sh "$0" one < "$work/plan"
+if [ -z "$SERVER" ] && [ -n "$(find 0*/solutions -name '*.c' 2> /dev/null)" ]; then
+    tap=$work/solutions
+    # shellcheck disable=SC2086 # no chapter: all of them
+    script 'solutions of the exercises' "$BUILD/tests/grade" --prove --solutions $CH
+fi
 if [ -z "$CH$SERVER$SAN" ]; then # these measure, or start jobs of their own: one after the other
     tap=$work/mutants
     script 'servers broken on purpose' sh tests/mutants/run.sh "$BUILD/tests/suite"
+    tap=$work/hostile
+    script 'programs that do harm' sh tests/exercises/hostile.sh
     tap=$work/repository
     script 'the repository' sh tests/repository.sh
     if command -v python3 > /dev/null; then

@@ -4,6 +4,7 @@
  *     grade [--submission DIR] [--strict] [NAME]     the reader's exercises, or those of DIR
  *     grade --prove [--solutions] [NAME]             our own: that each solution gets all points,
  *                                                    and each starter fails what is still to do
+ *     grade --list [NAME]                            names, points and minutes
  *
  * NAME is an exercise (05-epoll/edge) or a chapter (05-epoll); without it, all there are. The
  * Makefile says with what to build, in the environment: GRADE_CC and RACING_CC, compilers with
@@ -41,7 +42,7 @@ static const struct exercise *const chapters[] = {
 static struct {
     const char *only;       /* an exercise or a chapter; NULL: all */
     const char *submission; /* the checkout whose exercises are graded */
-    bool strict, prove, solutions;
+    bool strict, prove, solutions, list;
 } options = {.submission = "."};
 
 static char root[PATH_MAX]; /* this checkout */
@@ -377,8 +378,11 @@ static void supervise(const struct exercise *exercise, const char *folder, struc
 
 /* --- all of them --- */
 
-static bool is_wanted(const char *name)
+static bool is_wanted(const struct exercise *exercise)
 {
+    const char *name = exercise->name, *sanitizers = getenv("SAN");
+    if (sanitizers && strcmp(sanitizers, "thread") == 0 && !exercise->threads)
+        return false;
     size_t length = options.only ? strlen(options.only) : 0;
     return !options.only ||
            (strncmp(name, options.only, length) == 0 && (name[length] == '/' || !name[length]));
@@ -390,7 +394,7 @@ static int choose(const struct exercise **chosen)
     int count = 0;
     for (size_t i = 0; i < sizeof chapters / sizeof *chapters; i++)
         for (const struct exercise *exercise = chapters[i]; exercise->name; exercise++)
-            if (is_wanted(exercise->name) && count < MAX_EXERCISES)
+            if (is_wanted(exercise) && count < MAX_EXERCISES)
                 chosen[count++] = exercise;
     return count;
 }
@@ -467,6 +471,14 @@ static void judge_the_rest(const struct report *report, struct outcome *outcomes
                 snprintf(outcomes[i].sentences[j], sizeof outcomes[i].sentences[j],
                          "the checks were ended from outside");
             }
+}
+
+static int list(const struct exercise *const *exercises, int count)
+{
+    for (int i = 0; i < count; i++)
+        printf("%s %d %d\n", exercises[i]->name, exercise_points(exercises[i]),
+               exercises[i]->minutes);
+    return 0;
 }
 
 static struct report grade_from(const char *folder, const struct exercise *const *exercises,
@@ -561,6 +573,8 @@ static void read_options(int argc, char **argv)
             options.prove = true;
         else if (strcmp(argv[i], "--solutions") == 0)
             options.solutions = true;
+        else if (strcmp(argv[i], "--list") == 0)
+            options.list = true;
         else if (strcmp(argv[i], "--submission") == 0 && i + 1 < argc)
             options.submission = argv[++i];
         else if (argv[i][0] != '-' && !options.only)
@@ -587,6 +601,8 @@ int main(int argc, char **argv)
                 options.only);
         return 2;
     }
+    if (options.list)
+        return list(exercises, count);
     slowness = sanitizers && *sanitizers ? SANITIZED_PATIENCE : 1;
     setenv("PATIENCE", slowness > 1 ? "20" : "8", 0);
     sigaction(SIGINT, &action, NULL);

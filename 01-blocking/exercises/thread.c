@@ -1,0 +1,155 @@
+/*
+ * Exercise: a thread per client.
+ *
+ * This is the chapter's server: whoever is silent holds up everybody else. pthread_create() makes a
+ * second thread that can wait for this client, while the first one goes back to accept(). All of
+ * it, with its checks, is in the chapter's README under "Exercises".
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 64 * 1024 };
+
+struct server {
+    int listener;
+    unsigned long long accepted, echoed;
+};
+
+static volatile sig_atomic_t stopping;
+
+/* Only notes the signal: little else is safe in a handler, see signal-safety(7). */
+static void on_signal(int number)
+{
+    (void)number;
+    stopping = 1;
+    /* A signal that comes between the loop's look at `stopping` and its wait would not end that
+     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
+    alarm(1);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: a signal ends a wait */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
+static _Noreturn void usage(const char *wrong)
+{
+    if (wrong)
+        fprintf(stderr, "server: wrong argument '%s'; ", wrong);
+    fputs("usage: server [--host ADDR] [--help] [PORT], "
+          "ADDR an IPv4 address (default 127.0.0.1), PORT 0..65535 (default 8000; 0: a free one)\n",
+          wrong ? stderr : stdout);
+    exit(wrong ? 2 : 0);
+}
+
+static bool is_port(const char *text)
+{
+    return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= 65535;
+}
+
+static int listen_on(const char *host, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t size = sizeof address;
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        usage(host);
+
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 ||
+        /* take the port even while connections of an earlier run linger in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
+        exit(1);
+    }
+    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+/* Sends all of it, however many calls that takes. Returns false when the client is lost. */
+static bool send_all(struct server *server, int fd, const char *bytes, size_t length)
+{
+    size_t sent = 0;
+    while (sent < length) {
+        /* a signal may end even a blocking send() early: what counts is what it returns */
+        ssize_t n = send(fd, bytes + sent, length - sent, 0);
+        if (n < 0) {
+            if (errno == EINTR && !stopping)
+                continue;
+            return false; /* it left without waiting for its bytes, or we are leaving */
+        }
+        sent += (size_t)n;
+        server->echoed += (size_t)n;
+    }
+    return true;
+}
+
+/* Echoes until the client's end of file. By then, all it sent has been sent back, so a client
+ * that only half-closes, shutdown(SHUT_WR), still gets all its bytes. */
+static void serve_client(struct server *server, int fd)
+{
+    char buffer[BUFFER_SIZE];
+    while (!stopping) {
+        ssize_t got = recv(fd, buffer, sizeof buffer, 0); /* waits until something comes */
+        if (got < 0 && errno == EINTR)
+            continue; /* a signal: see whether we are to stop */
+        if (got <= 0 || !send_all(server, fd, buffer, (size_t)got))
+            return; /* 0: end of file, and nothing is owed; -1: it is lost */
+    }
+}
+
+/* Your work: a thread of its own for each client, that ends with it. Then look at the rest of the
+ * program, too: what do all threads use, and what if two of them do so at the same time? And how
+ * does a thread that sleeps in recv() hear of SIGTERM? */
+static void serve(struct server *server)
+{
+    while (!stopping) {
+        int fd = accept(server->listener, NULL, NULL); /* waits until somebody connects */
+        if (fd >= 0) {
+            server->accepted++;
+            serve_client(server, fd);
+            close(fd);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            sleep(1); /* no descriptor is free; accept() fails at once and does not wait for one */
+        /* any other error: this client left before we got to it; on to the next */
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct server server = {0};
+    const char *host = "127.0.0.1";
+    int port = -1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            usage(NULL);
+        else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
+            host = argv[++i];
+        else if (is_port(argv[i]) && port < 0)
+            port = (int)strtol(argv[i], NULL, 10);
+        else
+            usage(argv[i]);
+    }
+    catch_signals();
+    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    serve(&server);
+
+    close(server.listener);
+    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    return 0;
+}

@@ -1,0 +1,218 @@
+/*
+ * Exercise: a process per client, a worked answer.
+ *
+ * The parent accepts and forks; each child serves its client, waits for it in recv() as chapter 01
+ * does, and ends with it. What they have in common is a counter in shared memory. Everything else
+ * is a copy, descriptors included: each side closes those that are not its own.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 64 * 1024 };
+
+enum { MAX_CHILDREN = 4096 };
+
+struct server {
+    int listener;
+    pid_t children[MAX_CHILDREN]; /* those that nobody has waited for yet */
+    int count;                    /* of children */
+    unsigned long long accepted;
+    atomic_ullong *echoed; /* shared: all children add to it, maybe at the same time */
+};
+
+static volatile sig_atomic_t stopping;
+
+/* Only notes the signal: little else is safe in a handler, see signal-safety(7). SIGCHLD has done
+ * its work when it has ended accept(). */
+static void on_signal(int number)
+{
+    if (number == SIGINT || number == SIGTERM)
+        stopping = 1;
+    /* A signal that comes between the loop's look at `stopping`, or at its children, and its wait
+     * would not end that wait. So ring again a second later: SIGALRM lands here, too. */
+    if (stopping || number == SIGCHLD)
+        alarm(1);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: a signal ends a wait */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    sigaction(SIGCHLD, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
+static _Noreturn void usage(const char *wrong)
+{
+    if (wrong)
+        fprintf(stderr, "server: wrong argument '%s'; ", wrong);
+    fputs("usage: server [--host ADDR] [--help] [PORT], "
+          "ADDR an IPv4 address (default 127.0.0.1), PORT 0..65535 (default 8000; 0: a free one)\n",
+          wrong ? stderr : stdout);
+    exit(wrong ? 2 : 0);
+}
+
+static bool is_port(const char *text)
+{
+    return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= 65535;
+}
+
+static int listen_on(const char *host, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t size = sizeof address;
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        usage(host);
+
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 ||
+        /* take the port even while connections of an earlier run linger in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
+        exit(1);
+    }
+    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+/* Sends all of it, however many calls that takes. Returns false when the client is lost. */
+static bool send_all(struct server *server, int fd, const char *bytes, size_t length)
+{
+    size_t sent = 0;
+    while (sent < length) {
+        /* a signal may end even a blocking send() early: what counts is what it returns */
+        ssize_t n = send(fd, bytes + sent, length - sent, 0);
+        if (n < 0) {
+            if (errno == EINTR && !stopping)
+                continue;
+            return false; /* it left without waiting for its bytes, or we are leaving */
+        }
+        sent += (size_t)n;
+        *server->echoed += (size_t)n; /* atomic, by its type */
+    }
+    return true;
+}
+
+/* Echoes until the client's end of file. By then, all it sent has been sent back, so a client
+ * that only half-closes, shutdown(SHUT_WR), still gets all its bytes. */
+static void serve_client(struct server *server, int fd)
+{
+    char buffer[BUFFER_SIZE];
+    while (!stopping) {
+        ssize_t got = recv(fd, buffer, sizeof buffer, 0); /* waits until something comes */
+        if (got < 0 && errno == EINTR)
+            continue; /* a signal: see whether we are to stop */
+        if (got <= 0 || !send_all(server, fd, buffer, (size_t)got))
+            return; /* 0: end of file, and nothing is owed; -1: it is lost */
+    }
+}
+
+/* Waits for every child that has ended, or else it stays in the system's table: a zombie. Signals
+ * are not counted, so one SIGCHLD may stand for several of them. */
+static void reap_children(struct server *server)
+{
+    for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;)
+        for (int i = 0; i < server->count; i++)
+            if (server->children[i] == pid)
+                server->children[i] = server->children[--server->count];
+}
+
+/* A child that waits for its client must be told: it is asleep, and signals go to one process. Its
+ * number is safe to use, for the system gives it to nobody else until we have waited for it. */
+static void end_children(struct server *server)
+{
+    for (int i = 0; i < server->count; i++)
+        kill(server->children[i], SIGTERM);
+    while (wait(NULL) > 0 || errno == EINTR)
+        ;
+}
+
+/* The child's whole life. It ends by _exit(): what exit() would do is the parent's business. */
+static _Noreturn void child_main(struct server *server, int fd)
+{
+    close(server->listener); /* or the port would stay taken for as long as this client stays */
+    serve_client(server, fd);
+    _exit(0);
+}
+
+static void fork_child(struct server *server, int fd)
+{
+    pid_t pid = -1;
+    if (server->count < MAX_CHILDREN)
+        pid = fork();
+    if (pid == 0)
+        child_main(server, fd);
+    if (pid > 0) /* -1 means that no process is to be had: then this client is turned away */
+        server->children[server->count++] = pid;
+    close(fd); /* the child has its own; as long as one is open, the client sees no end of file */
+}
+
+static void serve(struct server *server)
+{
+    while (!stopping) {
+        reap_children(server);
+        int fd = accept(server->listener, NULL, NULL); /* waits until somebody connects */
+        if (fd >= 0) {
+            server->accepted++;
+            fork_child(server, fd);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            sleep(1); /* no descriptor is free; accept() fails at once and does not wait for one */
+        /* any other error: this client left before we got to it, or a signal; on to the next */
+    }
+    end_children(server);
+}
+
+/* A counter that a child's copy of the memory does not copy. The kernel sets it to zero. */
+static atomic_ullong *shared_counter(void)
+{
+    void *memory = mmap(NULL, sizeof(atomic_ullong), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        fprintf(stderr, "server: no shared memory: %s\n", strerror(errno));
+        exit(1);
+    }
+    return memory;
+}
+
+int main(int argc, char **argv)
+{
+    static struct server server;
+    const char *host = "127.0.0.1";
+    int port = -1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            usage(NULL);
+        else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
+            host = argv[++i];
+        else if (is_port(argv[i]) && port < 0)
+            port = (int)strtol(argv[i], NULL, 10);
+        else
+            usage(argv[i]);
+    }
+    server.echoed = shared_counter();
+    catch_signals();
+    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    serve(&server);
+
+    close(server.listener);
+    printf("served %llu clients, %llu bytes\n", server.accepted, *server.echoed);
+    munmap(server.echoed, sizeof *server.echoed);
+    return 0;
+}

@@ -1,0 +1,263 @@
+/*
+ * Exercise 03-select/limit: at most --max N clients at a time. Who comes when N are in is neither
+ * refused nor closed: it waits in the kernel's queue, at no cost, until one of the N leaves.
+ *
+ * This is the chapter's server. It knows the option, and takes everybody all the same.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 64 * 1024 };
+enum { MAX_DESCRIPTORS = FD_SETSIZE };
+enum { RETRY_MS = 100 };
+enum { MOST_CLIENTS = 1000 }; /* with room to spare below FD_SETSIZE */
+
+/* All zero while the descriptor belongs to nobody. */
+struct client {
+    bool open;
+    char *owed;          /* received and not sent back yet; NULL while there is nothing */
+    size_t length, sent; /* how many bytes that is, and how many of them have gone out so far */
+};
+
+struct server {
+    int listener;
+    struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
+    int highest;                            /* the highest descriptor in use */
+    long max;                               /* this many clients at a time */
+    bool paused;  /* no descriptor was free: the listener is not watched */
+    bool refused; /* a client has been turned away, and stderr says so */
+    unsigned long long accepted, echoed;
+};
+
+static volatile sig_atomic_t stopping;
+
+/* Only notes the signal: little else is safe in a handler, see signal-safety(7). */
+static void on_signal(int number)
+{
+    (void)number;
+    stopping = 1;
+    /* A signal that comes between the loop's look at `stopping` and its wait would not end that
+     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
+    alarm(1);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: a signal ends a wait */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
+static _Noreturn void usage(const char *wrong)
+{
+    if (wrong)
+        fprintf(stderr, "server: wrong argument '%s'; ", wrong);
+    fputs("usage: server [--max N] [--host ADDR] [--help] [PORT], "
+          "N 1..1000 clients at a time (default 1000), "
+          "ADDR an IPv4 address (default 127.0.0.1), PORT 0..65535 (default 8000; 0: a free one)\n",
+          wrong ? stderr : stdout);
+    exit(wrong ? 2 : 0);
+}
+
+static _Noreturn void fail(const char *call)
+{
+    fprintf(stderr, "server: %s: %s\n", call, strerror(errno));
+    exit(1);
+}
+
+/* True if text is a whole number in decimal, at most largest. */
+static bool is_number(const char *text, long largest)
+{
+    return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= largest;
+}
+
+static int listen_on(const char *host, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t size = sizeof address;
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        usage(host);
+
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        /* take the port even while connections of an earlier run linger in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
+        exit(1);
+    }
+    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static void client_open(struct server *server, int fd)
+{
+    if (fd >= MAX_DESCRIPTORS && !server->refused) {
+        fprintf(stderr, "server: select() ends at %d descriptors: refusing clients\n", FD_SETSIZE);
+        server->refused = true;
+    }
+    /* FD_SET() with a larger number would write past the end of the set. */
+    if (fd >= MAX_DESCRIPTORS || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+        close(fd);
+        return;
+    }
+    server->clients[fd].open = true;
+    server->accepted++;
+    if (fd > server->highest)
+        server->highest = fd;
+}
+
+static void client_close(struct server *server, int fd)
+{
+    free(server->clients[fd].owed);
+    server->clients[fd] = (struct client){0};
+    close(fd);
+    while (server->highest > server->listener && !server->clients[server->highest].open)
+        server->highest--;
+}
+
+/* Sends back what is owed, or as much of it as the socket takes now. */
+static void client_writable(struct server *server, int fd)
+{
+    struct client *client = &server->clients[fd];
+    while (client->sent < client->length) {
+        /* send() may take less than it is given: what counts is what it returns */
+        ssize_t n = send(fd, client->owed + client->sent, client->length - client->sent, 0);
+        if (n < 0) {
+            if (errno != EAGAIN && errno != EINTR)
+                client_close(server, fd); /* it left without waiting for its bytes */
+            return;
+        }
+        client->sent += (size_t)n;
+        server->echoed += (size_t)n;
+    }
+    free(client->owed);
+    client->owed = NULL;
+}
+
+static void client_readable(struct server *server, int fd)
+{
+    char *bytes = malloc(BUFFER_SIZE);
+    ssize_t got = bytes ? recv(fd, bytes, BUFFER_SIZE, 0) : -1; /* no memory: errno is ENOMEM */
+    if (got > 0) {
+        server->clients[fd] = (struct client){.open = true, .owed = bytes, .length = (size_t)got};
+        client_writable(server, fd); /* there is nearly always room: no need to ask first */
+        return;
+    }
+    if (got == 0 || (errno != EAGAIN && errno != EINTR))
+        client_close(server, fd); /* 0: end of file, and nothing is owed; -1: it is lost */
+    free(bytes);
+}
+
+/* A client that is owed bytes is not read until they are gone. So it costs one buffer at most,
+ * however much it sends; and when its end of file is read, all before it has been sent back. */
+static void client_ready(struct server *server, int fd)
+{
+    struct client *client = &server->clients[fd];
+    if (client->owed)
+        client_writable(server, fd);
+    else
+        client_readable(server, fd);
+}
+
+/* Your work: take no more than server->max, and count those who leave, too. */
+static void accept_clients(struct server *server)
+{
+    for (;;) {
+        int fd = accept(server->listener, NULL, NULL);
+        /* No descriptor is free? Clients in the kernel's queue keep the listener ready, so every
+         * wait would end at once. Stop watching it, and try again after RETRY_MS. */
+        server->paused =
+            fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
+        if (fd >= 0)
+            client_open(server, fd);
+        else if (errno == EAGAIN || server->paused)
+            break;
+        /* any other error: this client left before we got to it; on to the next */
+    }
+}
+
+/* Fills the sets, again for each call, for select() overwrites them. */
+static void watch_all(const struct server *server, fd_set *readable, fd_set *writable)
+{
+    FD_ZERO(readable);
+    FD_ZERO(writable);
+    /* Your work: when is a client that waits at the listener no news? */
+    if (!server->paused)
+        FD_SET(server->listener, readable);
+    for (int fd = 0; fd <= server->highest; fd++)
+        if (server->clients[fd].open)
+            FD_SET(fd, server->clients[fd].owed ? writable : readable);
+}
+
+static void serve(struct server *server)
+{
+    server->highest = server->listener;
+    if (server->listener >= FD_SETSIZE) { /* whoever started us left that many descriptors open */
+        errno = EMFILE;
+        fail("select");
+    }
+    while (!stopping) {
+        fd_set readable, writable;
+        watch_all(server, &readable, &writable);
+        struct timeval retry = {.tv_usec = RETRY_MS * 1000L};
+        int ready =
+            select(server->highest + 1, &readable, &writable, NULL, server->paused ? &retry : NULL);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready < 0)
+            fail("select");
+        bool knocking = server->paused || FD_ISSET(server->listener, &readable);
+        for (int fd = 0; fd <= server->highest; fd++)
+            if (server->clients[fd].open && (FD_ISSET(fd, &readable) || FD_ISSET(fd, &writable)))
+                client_ready(server, fd);
+        if (knocking) /* last, so that a descriptor closed just now serves the next at once */
+            accept_clients(server);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct server server; /* large, but a page of it takes memory only once it is touched */
+    server.max = MOST_CLIENTS;
+    const char *host = "127.0.0.1";
+    int port = -1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            usage(NULL);
+        else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
+            host = argv[++i];
+        else if (strcmp(argv[i], "--max") == 0 && i + 1 < argc &&
+                 is_number(argv[i + 1], MOST_CLIENTS) && strtol(argv[i + 1], NULL, 10) > 0)
+            server.max = strtol(argv[++i], NULL, 10);
+        else if (is_number(argv[i], 65535) && port < 0)
+            port = (int)strtol(argv[i], NULL, 10);
+        else
+            usage(argv[i]);
+    }
+    catch_signals();
+    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    serve(&server);
+
+    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+        if (server.clients[fd].open)
+            client_close(&server, fd);
+    close(server.listener);
+    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    return 0;
+}

@@ -1,0 +1,306 @@
+/*
+ * Exercise 03-select/idle, one answer: a client that has been silent for --idle MS is closed, by
+ * means of select()'s own last argument: no alarm(), no sleep(), no CPU while there is nothing to
+ * do. Silent is who moves no bytes, in neither direction: who still takes what it is owed is not.
+ *
+ * The next client to be closed is the one that has been silent longest; until then nothing can be
+ * due. So the loop looks for that one before it sleeps, and sleeps no longer than until then.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 64 * 1024 };
+enum { MAX_DESCRIPTORS = FD_SETSIZE };
+enum { RETRY_MS = 100 };
+enum { LONGEST_IDLE_MS = 3600 * 1000 };
+
+/* All zero while the descriptor belongs to nobody. */
+struct client {
+    bool open;
+    char *owed;          /* received and not sent back yet; NULL while there is nothing */
+    size_t length, sent; /* how many bytes that is, and how many of them have gone out so far */
+    long long active_ms; /* when bytes last moved, on now_ms()'s clock */
+};
+
+struct server {
+    int listener;
+    struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
+    int highest;                            /* the highest descriptor in use */
+    long idle_ms;                           /* close who is silent for so long; 0: nobody */
+    bool paused;  /* no descriptor was free: the listener is not watched */
+    bool refused; /* a client has been turned away, and stderr says so */
+    unsigned long long accepted, echoed;
+};
+
+static volatile sig_atomic_t stopping;
+
+/* Only notes the signal: little else is safe in a handler, see signal-safety(7). */
+static void on_signal(int number)
+{
+    (void)number;
+    stopping = 1;
+    /* A signal that comes between the loop's look at `stopping` and its wait would not end that
+     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
+    alarm(1);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: a signal ends a wait */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
+static _Noreturn void usage(const char *wrong)
+{
+    if (wrong)
+        fprintf(stderr, "server: wrong argument '%s'; ", wrong);
+    fputs("usage: server [--idle MS] [--host ADDR] [--help] [PORT], "
+          "MS 1..3600000 milliseconds of silence until a client is closed (default: never), "
+          "ADDR an IPv4 address (default 127.0.0.1), PORT 0..65535 (default 8000; 0: a free one)\n",
+          wrong ? stderr : stdout);
+    exit(wrong ? 2 : 0);
+}
+
+static _Noreturn void fail(const char *call)
+{
+    fprintf(stderr, "server: %s: %s\n", call, strerror(errno));
+    exit(1);
+}
+
+/* True if text is a whole number in decimal, at most largest. */
+static bool is_number(const char *text, long largest)
+{
+    return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= largest;
+}
+
+/* Of a clock that nobody sets: the time of day may jump, and all clients would be closed. */
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int listen_on(const char *host, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t size = sizeof address;
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        usage(host);
+
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        /* take the port even while connections of an earlier run linger in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
+        exit(1);
+    }
+    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static void client_open(struct server *server, int fd)
+{
+    if (fd >= MAX_DESCRIPTORS && !server->refused) {
+        fprintf(stderr, "server: select() ends at %d descriptors: refusing clients\n", FD_SETSIZE);
+        server->refused = true;
+    }
+    /* FD_SET() with a larger number would write past the end of the set. */
+    if (fd >= MAX_DESCRIPTORS || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+        close(fd);
+        return;
+    }
+    server->clients[fd].open = true;
+    server->clients[fd].active_ms = now_ms(); /* it may never say a word */
+    server->accepted++;
+    if (fd > server->highest)
+        server->highest = fd;
+}
+
+static void client_close(struct server *server, int fd)
+{
+    free(server->clients[fd].owed);
+    server->clients[fd] = (struct client){0};
+    close(fd);
+    while (server->highest > server->listener && !server->clients[server->highest].open)
+        server->highest--;
+}
+
+/* Sends back what is owed, or as much of it as the socket takes now. */
+static void client_writable(struct server *server, int fd)
+{
+    struct client *client = &server->clients[fd];
+    while (client->sent < client->length) {
+        /* send() may take less than it is given: what counts is what it returns */
+        ssize_t n = send(fd, client->owed + client->sent, client->length - client->sent, 0);
+        if (n < 0) {
+            if (errno != EAGAIN && errno != EINTR)
+                client_close(server, fd); /* it left without waiting for its bytes */
+            return;
+        }
+        client->sent += (size_t)n;
+        client->active_ms = now_ms();
+        server->echoed += (size_t)n;
+    }
+    free(client->owed);
+    client->owed = NULL;
+}
+
+static void client_readable(struct server *server, int fd)
+{
+    char *bytes = malloc(BUFFER_SIZE);
+    ssize_t got = bytes ? recv(fd, bytes, BUFFER_SIZE, 0) : -1; /* no memory: errno is ENOMEM */
+    if (got > 0) {
+        server->clients[fd] = (struct client){
+            .open = true, .owed = bytes, .length = (size_t)got, .active_ms = now_ms()};
+        client_writable(server, fd); /* there is nearly always room: no need to ask first */
+        return;
+    }
+    if (got == 0 || (errno != EAGAIN && errno != EINTR))
+        client_close(server, fd); /* 0: end of file, and nothing is owed; -1: it is lost */
+    free(bytes);
+}
+
+/* A client that is owed bytes is not read until they are gone. So it costs one buffer at most,
+ * however much it sends; and when its end of file is read, all before it has been sent back. */
+static void client_ready(struct server *server, int fd)
+{
+    struct client *client = &server->clients[fd];
+    if (client->owed)
+        client_writable(server, fd);
+    else
+        client_readable(server, fd);
+}
+
+static void accept_clients(struct server *server)
+{
+    for (;;) {
+        int fd = accept(server->listener, NULL, NULL);
+        /* No descriptor is free? Clients in the kernel's queue keep the listener ready, so every
+         * wait would end at once. Stop watching it, and try again after RETRY_MS. */
+        server->paused =
+            fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
+        if (fd >= 0)
+            client_open(server, fd);
+        else if (errno == EAGAIN || server->paused)
+            break;
+        /* any other error: this client left before we got to it; on to the next */
+    }
+}
+
+/* Fills the sets, again for each call, for select() overwrites them. */
+static void watch_all(const struct server *server, fd_set *readable, fd_set *writable)
+{
+    FD_ZERO(readable);
+    FD_ZERO(writable);
+    if (!server->paused)
+        FD_SET(server->listener, readable);
+    for (int fd = 0; fd <= server->highest; fd++)
+        if (server->clients[fd].open)
+            FD_SET(fd, server->clients[fd].owed ? writable : readable);
+}
+
+/* How long to sleep at most: until the first client has been silent for too long, or until accept()
+ * is to be tried again. -1: until something happens. */
+static long long wait_ms(const struct server *server)
+{
+    long long wait = server->paused ? RETRY_MS : -1, now = now_ms();
+    for (int fd = 0; server->idle_ms > 0 && fd <= server->highest; fd++) {
+        if (!server->clients[fd].open)
+            continue;
+        long long left = server->clients[fd].active_ms + server->idle_ms - now;
+        if (left < 0)
+            left = 0; /* due already: look at what is ready, but do not sleep */
+        if (wait < 0 || left < wait)
+            wait = left;
+    }
+    return wait;
+}
+
+/* After those that are ready have been served: a client whose bytes came in time, while we were
+ * busy, has been read by now, and is not silent. */
+static void close_idle(struct server *server)
+{
+    long long now = now_ms();
+    for (int fd = server->highest; server->idle_ms > 0 && fd >= 0; fd--)
+        if (server->clients[fd].open && now - server->clients[fd].active_ms >= server->idle_ms)
+            client_close(server, fd);
+}
+
+static void serve(struct server *server)
+{
+    server->highest = server->listener;
+    if (server->listener >= FD_SETSIZE) { /* whoever started us left that many descriptors open */
+        errno = EMFILE;
+        fail("select");
+    }
+    while (!stopping) {
+        fd_set readable, writable;
+        watch_all(server, &readable, &writable);
+        /* Made anew each time: what select() leaves in it differs from system to system. */
+        long long wait = wait_ms(server);
+        struct timeval limit = {.tv_sec = (time_t)(wait / 1000),
+                                .tv_usec = (suseconds_t)(wait % 1000 * 1000)};
+        int ready =
+            select(server->highest + 1, &readable, &writable, NULL, wait < 0 ? NULL : &limit);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready < 0)
+            fail("select");
+        bool knocking = server->paused || FD_ISSET(server->listener, &readable);
+        for (int fd = 0; fd <= server->highest; fd++)
+            if (server->clients[fd].open && (FD_ISSET(fd, &readable) || FD_ISSET(fd, &writable)))
+                client_ready(server, fd);
+        close_idle(server);
+        if (knocking) /* last, so that a descriptor closed just now serves the next at once */
+            accept_clients(server);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct server server; /* large, but a page of it takes memory only once it is touched */
+    const char *host = "127.0.0.1";
+    int port = -1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            usage(NULL);
+        else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
+            host = argv[++i];
+        else if (strcmp(argv[i], "--idle") == 0 && i + 1 < argc &&
+                 is_number(argv[i + 1], LONGEST_IDLE_MS) && strtol(argv[i + 1], NULL, 10) > 0)
+            server.idle_ms = strtol(argv[++i], NULL, 10);
+        else if (is_number(argv[i], 65535) && port < 0)
+            port = (int)strtol(argv[i], NULL, 10);
+        else
+            usage(argv[i]);
+    }
+    catch_signals();
+    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    serve(&server);
+
+    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+        if (server.clients[fd].open)
+            client_close(&server, fd);
+    close(server.listener);
+    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    return 0;
+}

@@ -1,0 +1,343 @@
+/*
+ * Exercise 04-poll/chat, one answer: a chat. Each complete line that a client sends goes to all
+ * other clients, whole, and not back to itself.
+ *
+ * Two things are kept for each client: the beginning of a line that it has not finished, so that
+ * only whole lines go out, and what it is owed. Nobody waits for one who does not read: it is owed
+ * more and more, and when that is more than MOST_OWED, it is closed. So memory is bounded.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 64 * 1024 };
+enum { LONGEST_LINE = 4096 };       /* bytes, the newline at its end included */
+enum { MOST_OWED = 1 << 20 };       /* to one client: more, and it is closed */
+enum { MAX_DESCRIPTORS = 1 << 20 }; /* Linux's default ceiling (fs.nr_open) */
+enum { RETRY_MS = 100 };
+
+/* All zero while the descriptor belongs to nobody. */
+struct client {
+    bool open;
+    bool said_all;         /* half-closed: it gets what it is owed, and is closed then */
+    char *line;            /* a line's beginning, whose end has not come yet; NULL: none */
+    size_t begun;          /* how many bytes that is */
+    char *owed;            /* a ring of MOST_OWED bytes; NULL while nothing is owed */
+    size_t first, waiting; /* where in it what is owed begins, and how many bytes that is */
+};
+
+struct server {
+    int listener;
+    struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
+    struct pollfd watched[MAX_DESCRIPTORS]; /* by descriptor, too */
+    int highest;                            /* the highest descriptor in use */
+    bool paused;                       /* no descriptor was free: the listener is not watched */
+    unsigned long long accepted, sent; /* clients; bytes that have gone out */
+};
+
+static volatile sig_atomic_t stopping;
+
+/* Only notes the signal: little else is safe in a handler, see signal-safety(7). */
+static void on_signal(int number)
+{
+    (void)number;
+    stopping = 1;
+    /* A signal that comes between the loop's look at `stopping` and its wait would not end that
+     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
+    alarm(1);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: a signal ends a wait */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
+static _Noreturn void usage(const char *wrong)
+{
+    if (wrong)
+        fprintf(stderr, "server: wrong argument '%s'; ", wrong);
+    fputs("usage: server [--host ADDR] [--help] [PORT], "
+          "ADDR an IPv4 address (default 127.0.0.1), PORT 0..65535 (default 8000; 0: a free one)\n",
+          wrong ? stderr : stdout);
+    exit(wrong ? 2 : 0);
+}
+
+static _Noreturn void fail(const char *call)
+{
+    fprintf(stderr, "server: %s: %s\n", call, strerror(errno));
+    exit(1);
+}
+
+static bool is_port(const char *text)
+{
+    return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= 65535;
+}
+
+static int listen_on(const char *host, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t size = sizeof address;
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+        usage(host);
+
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        /* take the port even while connections of an earlier run linger in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
+        exit(1);
+    }
+    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+/* Has poll() look for events on fd from now on; 0: look away. */
+static void watch(struct server *server, int fd, short events)
+{
+    while (server->highest < fd)
+        server->watched[++server->highest].fd = -1; /* a hole: poll() passes over it */
+    server->watched[fd] = (struct pollfd){.fd = events ? fd : -1, .events = events};
+}
+
+/* Asks for what the client may do now. Nothing, if it is gone. */
+static void client_watch(struct server *server, int fd)
+{
+    const struct client *client = &server->clients[fd];
+    if (client->open)
+        watch(server, fd, (short)((client->said_all ? 0 : POLLIN) | (client->owed ? POLLOUT : 0)));
+}
+
+static void client_open(struct server *server, int fd)
+{
+    if (fd >= MAX_DESCRIPTORS || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+        close(fd);
+        return;
+    }
+    server->clients[fd].open = true;
+    server->accepted++;
+    watch(server, fd, POLLIN);
+}
+
+static void client_close(struct server *server, int fd)
+{
+    free(server->clients[fd].line);
+    free(server->clients[fd].owed);
+    server->clients[fd] = (struct client){0};
+    watch(server, fd, 0);
+    close(fd);
+    while (server->highest > server->listener && !server->clients[server->highest].open)
+        server->highest--;
+}
+
+/* Returns how many bytes the socket took, 0 if it is full; -1: the client was lost, and is closed.
+ */
+static ssize_t client_send(struct server *server, int fd, const char *bytes, size_t length)
+{
+    ssize_t n = send(fd, bytes, length, 0);
+    if (n >= 0)
+        server->sent += (size_t)n;
+    else if (errno == EAGAIN || errno == EINTR)
+        n = 0;
+    else
+        client_close(server, fd); /* it left without waiting for its bytes */
+    return n;
+}
+
+/* Sends what is owed, or as much of it as the socket takes now. */
+static void client_writable(struct server *server, int fd)
+{
+    struct client *client = &server->clients[fd];
+    while (client->waiting > 0) {
+        size_t row = MOST_OWED - client->first; /* to the end of the ring */
+        if (row > client->waiting)
+            row = client->waiting;
+        ssize_t n = client_send(server, fd, client->owed + client->first, row);
+        if (n <= 0)
+            return;
+        client->first = (client->first + (size_t)n) % MOST_OWED;
+        client->waiting -= (size_t)n;
+    }
+    free(client->owed);
+    client->owed = NULL;
+    if (client->said_all)
+        client_close(server, fd);
+}
+
+/* Appends bytes to what the client is owed. False if that would be too much, or there is no
+ * memory. */
+static bool owe(struct client *client, const char *bytes, size_t length)
+{
+    if (client->waiting + length > MOST_OWED)
+        return false;
+    if (!client->owed && !(client->owed = malloc(MOST_OWED))) /* only pages in use take memory */
+        return false;
+    size_t end = (client->first + client->waiting) % MOST_OWED, row = MOST_OWED - end;
+    if (row > length)
+        row = length;
+    memcpy(client->owed + end, bytes, row);
+    memcpy(client->owed, bytes + row, length - row); /* what is left goes round to the beginning */
+    client->waiting += length;
+    return true;
+}
+
+/* Sends lines to one client. What its socket does not take now is owed, and keeps its place: what
+ * comes later waits behind it, so nothing gets in between. */
+static void client_tell(struct server *server, int fd, const char *lines, size_t length)
+{
+    struct client *client = &server->clients[fd];
+    if (client->owed) /* it may have begun to read again: then it is not too slow */
+        client_writable(server, fd);
+    if (!client->open)
+        return;
+    ssize_t n = client->owed ? 0 : client_send(server, fd, lines, length);
+    if (n >= 0 && (size_t)n < length && !owe(client, lines + n, length - (size_t)n))
+        client_close(server, fd);
+    client_watch(server, fd);
+}
+
+/* To all but the sender, and those who have said all: they get what is owed, but nothing new. */
+static void broadcast(struct server *server, int sender, const char *lines, size_t length)
+{
+    for (int fd = 0; length > 0 && fd <= server->highest; fd++)
+        if (server->clients[fd].open && !server->clients[fd].said_all && fd != sender)
+            client_tell(server, fd, lines, length);
+}
+
+/* Returns how many of the bytes are complete lines, none of them too long. */
+static size_t complete_lines(const char *bytes, size_t length)
+{
+    size_t lines = 0;
+    for (const char *end; (end = memchr(bytes + lines, '\n', length - lines)) != NULL;) {
+        size_t next = (size_t)(end - bytes) + 1;
+        if (next - lines > LONGEST_LINE)
+            break;
+        lines = next;
+    }
+    return lines;
+}
+
+/* Passes on the complete lines, and keeps the beginning of the next. */
+static void client_said(struct server *server, int fd, const char *bytes, size_t length)
+{
+    struct client *client = &server->clients[fd];
+    size_t lines = complete_lines(bytes, length);
+    broadcast(server, fd, bytes, lines);
+    client->begun = length - lines;
+    free(client->line);
+    client->line = client->begun > 0 ? malloc(client->begun) : NULL;
+    if (client->line)
+        memcpy(client->line, bytes + lines, client->begun);
+    /* no newline within LONGEST_LINE bytes: whatever comes now, the line is too long */
+    if (client->begun >= LONGEST_LINE || (client->begun > 0 && !client->line))
+        client_close(server, fd);
+}
+
+static void client_readable(struct server *server, int fd)
+{
+    static char bytes[LONGEST_LINE + BUFFER_SIZE]; /* the beginning of a line, and what comes */
+    struct client *client = &server->clients[fd];
+    if (client->line)
+        memcpy(bytes, client->line, client->begun);
+    ssize_t got = recv(fd, bytes + client->begun, BUFFER_SIZE, 0);
+    if (got > 0)
+        client_said(server, fd, bytes, client->begun + (size_t)got);
+    else if (got == 0 && client->owed)
+        client->said_all = true; /* half-closed: client_writable() closes it in the end */
+    else if (got == 0 || (errno != EAGAIN && errno != EINTR))
+        client_close(server, fd);
+}
+
+/* A client is read whether or not it is owed anything: unlike an echo, what it sends is not what it
+ * gets. So it may be ready for both at once. */
+static void client_ready(struct server *server, int fd, short ready)
+{
+    struct client *client = &server->clients[fd];
+    if (client->owed && ready & ~POLLIN) /* POLLERR, POLLHUP: send() says what has happened */
+        client_writable(server, fd);
+    if (client->open && !client->said_all && ready & ~POLLOUT)
+        client_readable(server, fd);
+    client_watch(server, fd);
+}
+
+static void accept_clients(struct server *server)
+{
+    for (;;) {
+        int fd = accept(server->listener, NULL, NULL);
+        /* No descriptor is free? Clients in the kernel's queue keep the listener ready, so every
+         * wait would end at once. Stop watching it, and try again after RETRY_MS. */
+        server->paused =
+            fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
+        if (fd >= 0)
+            client_open(server, fd);
+        else if (errno == EAGAIN || server->paused)
+            break;
+        /* any other error: this client left before we got to it; on to the next */
+    }
+    watch(server, server->listener, server->paused ? 0 : POLLIN);
+}
+
+static void serve(struct server *server)
+{
+    server->highest = -1; /* watch() fills in the array from entry 0 on */
+    watch(server, server->listener, POLLIN);
+    while (!stopping) {
+        int wait_ms = server->paused ? RETRY_MS : -1;
+        int ready = poll(server->watched, (nfds_t)server->highest + 1, wait_ms);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready < 0)
+            fail("poll");
+        bool knocking = server->paused;
+        for (int fd = 0; fd <= server->highest; fd++)
+            if (server->watched[fd].revents && fd == server->listener)
+                knocking = true;
+            else if (server->watched[fd].revents)
+                client_ready(server, fd, server->watched[fd].revents);
+        if (knocking) /* last, so that a descriptor closed just now serves the next at once */
+            accept_clients(server);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct server server; /* large, but a page of it takes memory only once it is touched */
+    const char *host = "127.0.0.1";
+    int port = -1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            usage(NULL);
+        else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
+            host = argv[++i];
+        else if (is_port(argv[i]) && port < 0)
+            port = (int)strtol(argv[i], NULL, 10);
+        else
+            usage(argv[i]);
+    }
+    catch_signals();
+    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    serve(&server);
+
+    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+        if (server.clients[fd].open)
+            client_close(&server, fd);
+    close(server.listener);
+    printf("served %llu clients, %llu bytes\n", server.accepted, server.sent);
+    return 0;
+}

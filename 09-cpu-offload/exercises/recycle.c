@@ -1,0 +1,157 @@
+/*
+ * Workers that leak. After each job a worker is to say how much memory it has, and one that has
+ * more than --max-memory MIB is to be replaced before its next job: its memory goes back to the
+ * system, whoever has forgotten to free it. So far workers grow without end.
+ *
+ *   /work?kib=K       a worker leaks K KiB, 0..1048576; {"pid":P}, which one that was
+ *   /health, /stats   at once
+ *   --max-memory MIB  1..65536, default 64
+ */
+#include "procpool.h"
+#include "setup.h"
+
+enum { QUEUE_MAX = 1024, JOB_LIMIT_MS = 120 * 1000 };
+
+static struct {
+    struct loop *loop;
+    struct procpool *workers;
+    int max_memory; /* MiB */
+} server;
+
+/* --- in a worker --- */
+
+/* What a worker answers. */
+struct result {
+    int64_t pid;
+};
+
+/* Your work, first half: how much memory this process has. */
+
+/* Input is how many KiB to leak, a uint32_t; output a struct result. */
+static size_t leak_in_worker(const void *input, size_t length, void *output)
+{
+    static void *volatile block; /* forgets the one before; what nobody keeps at all, a compiler
+                                    may leave out */
+    uint32_t kib;
+    if (length != sizeof kib)
+        return 0;
+    memcpy(&kib, input, sizeof kib);
+    if (kib > 0 && (block = malloc((size_t)kib * 1024)))
+        memset(block, 1, (size_t)kib * 1024); /* memory is given out when it is touched */
+    struct result result = {.pid = getpid()};
+    memcpy(output, &result, sizeof result);
+    return sizeof result;
+}
+
+/* --- a request --- */
+
+/* One request and its job. The client may be the first to go: errand_done() is called in any case
+ * for a job that a worker has. */
+struct errand {
+    struct client *client; /* NULL: gone */
+    struct procjob job;
+    uint32_t kib;
+};
+
+static void errand_gone(void *arg)
+{
+    struct errand *errand = arg;
+    errand->client = NULL;
+    if (procpool_cancel(server.workers, &errand->job))
+        free(errand); /* else errand_done() does */
+}
+
+/* Your work, second half: a worker that has grown too large is ended. When may it be, and how does
+ * the pool learn of it? See procpool.c, result_came() and LOST_BEFORE. */
+
+static void errand_done(void *arg, enum procjob_end end, const void *output, size_t length)
+{
+    struct errand *errand = arg;
+    struct client *client = errand->client;
+    struct result result;
+    bool done = end == PROCJOB_DONE && length == sizeof result;
+    free(errand);
+    if (done)
+        memcpy(&result, output, sizeof result);
+    if (!client)
+        return;
+    if (done)
+        client_answer_json(client, 200, "{\"pid\":%lld}", (long long)result.pid);
+    else
+        client_answer_error(client, 500, NULL, "the worker died, and so did a second one");
+}
+
+static void work(struct client *client, const struct http_parser *request)
+{
+    static const struct waiter waiter = {.gone = errand_gone};
+    long long kib;
+    if (!setup_number(client, request, "kib", 0, 1048576, 0, &kib))
+        return;
+    struct errand *errand = calloc(1, sizeof *errand);
+    if (!errand) {
+        client_answer_error(client, 500, NULL, "out of memory");
+        return;
+    }
+    errand->client = client;
+    errand->kib = (uint32_t)kib;
+    errand->job = (struct procjob){
+        .input = &errand->kib, .length = sizeof errand->kib, .done = errand_done, .arg = errand};
+    client_wait(client, &waiter, errand);
+    if (procpool_submit(server.workers, &errand->job))
+        return;
+    free(errand);
+    client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool takes no more jobs now");
+}
+
+/* --- the program --- */
+
+static void stats(struct client *client)
+{
+    struct procpool_counts workers = procpool_counts(server.workers);
+    client_answer_json(client, 200,
+                       "{\"workers\":{\"size\":%d,\"busy\":%d,\"queued\":%d,\"done\":%llu,"
+                       "\"lost\":%llu}}",
+                       workers.size, workers.busy, workers.queued, workers.done, workers.lost);
+}
+
+static void handle(struct client *client, const struct http_parser *request)
+{
+    if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
+        client_answer_error(client, 405, "Allow: GET, HEAD\r\n", "GET and HEAD are accepted");
+    else if (strcmp(request->path, "/health") == 0)
+        client_answer_json(client, 200, "{\"status\":\"ok\"}");
+    else if (strcmp(request->path, "/stats") == 0)
+        stats(client);
+    else if (strcmp(request->path, "/work") == 0)
+        work(client, request);
+    else
+        client_answer_error(client, 404, NULL, "there are /work, /health and /stats");
+}
+
+int main(int argc, char **argv)
+{
+    int workers = 2;
+    const struct number numbers[] = {{"--workers", &workers, 1, 256},
+                                     {"--max-memory", &server.max_memory, 1, 65536}};
+    server.max_memory = 64;
+    setup_arguments(argc, argv, numbers, 2);
+
+    pid_t helper_pid; /* before all else: what it forks has nothing of what is opened below */
+    int helper = helper_fork(leak_in_worker, &helper_pid);
+    if (helper < 0) {
+        fprintf(stderr, "server: cannot fork: %s\n", strerror(errno));
+        return 1;
+    }
+    const struct procpool_options options = {
+        .workers = workers, .queue_max = QUEUE_MAX, .timeout_ms = JOB_LIMIT_MS};
+    server.loop = setup_loop();
+    server.workers = procpool_new(server.loop, helper, helper_pid, &options);
+    if (!server.workers) {
+        fprintf(stderr, "server: cannot start %d workers: %s\n", workers, strerror(errno));
+        return 1;
+    }
+    setup_serve(server.loop, handle);
+    procpool_free(server.workers);
+    loop_free(server.loop);
+    return 0;
+}

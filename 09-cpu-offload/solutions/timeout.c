@@ -1,0 +1,159 @@
+/*
+ * A time-out for each request. Who asks for an answer within T ms gets one by then: if its job has
+ * not been done, 504, whether the job still waits for a worker (then nobody does it) or runs (then
+ * the worker goes on, and its result is thrown away).
+ *
+ *   /work?ms=MS&timeout_ms=T   a worker sleeps for MS ms, 0..60000; T 1..60000, default 5000
+ *   /health, /stats            at once
+ */
+#include "procpool.h"
+#include "setup.h"
+
+#include <time.h>
+
+/* The pool's own limit for a job kills the worker: it must never come before a request's. */
+enum { QUEUE_MAX = 1024, JOB_LIMIT_MS = 120 * 1000 };
+
+static struct {
+    struct loop *loop;
+    struct procpool *workers;
+} server;
+
+/* --- /work --- */
+
+/* In a worker: input is how many ms to sleep, a uint32_t. */
+static size_t sleep_in_worker(const void *input, size_t length, void *output)
+{
+    uint32_t ms;
+    if (length != sizeof ms)
+        return 0;
+    memcpy(&ms, input, sizeof ms);
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+    return (size_t)sprintf(output, "{\"slept_ms\":%u}", (unsigned)ms);
+}
+
+/* A request and its job. The client may be the first to go, and the pool calls done for a job that
+ * runs in any case: so it is freed in done, unless the job could be taken back before. */
+struct errand {
+    struct client *client; /* NULL: gone, or answered already */
+    struct procjob job;
+    struct timer timer; /* runs as long as there is a client */
+    uint32_t ms;
+};
+
+/* From here on nobody waits for the answer. */
+static void errand_leave(struct errand *errand)
+{
+    errand->client = NULL;
+    timer_stop(server.loop, &errand->timer);
+    if (procpool_cancel(server.workers, &errand->job))
+        free(errand); /* else errand_done() does */
+}
+
+static void errand_gone(void *arg)
+{
+    errand_leave(arg);
+}
+
+static void errand_late(struct loop *loop, void *arg)
+{
+    (void)loop;
+    struct errand *errand = arg;
+    struct client *client = errand->client;
+    errand_leave(errand);
+    client_answer_error(client, 504, NULL, "no answer within timeout_ms");
+}
+
+static void errand_done(void *arg, enum procjob_end end, const void *output, size_t length)
+{
+    struct errand *errand = arg;
+    struct client *client = errand->client;
+    timer_stop(server.loop, &errand->timer); /* it is in what is freed now */
+    free(errand);
+    if (!client)
+        return;
+    if (end == PROCJOB_DONE)
+        client_answer_json(client, 200, "%.*s", (int)length, (const char *)output);
+    else
+        client_answer_error(client, 500, NULL, "the worker died, and so did a second one");
+}
+
+static void work(struct client *client, const struct http_parser *request)
+{
+    static const struct waiter waiter = {.gone = errand_gone};
+    long long ms, timeout_ms;
+    if (!setup_number(client, request, "ms", 0, 60000, 1000, &ms) ||
+        !setup_number(client, request, "timeout_ms", 1, 60000, 5000, &timeout_ms))
+        return;
+    struct errand *errand = calloc(1, sizeof *errand);
+    if (!errand) {
+        client_answer_error(client, 500, NULL, "out of memory");
+        return;
+    }
+    errand->client = client;
+    errand->ms = (uint32_t)ms;
+    errand->job = (struct procjob){
+        .input = &errand->ms, .length = sizeof errand->ms, .done = errand_done, .arg = errand};
+    errand->timer = (struct timer){.callback = errand_late, .arg = errand};
+    client_wait(client, &waiter, errand);
+    /* the time runs from here, not from when a worker is free: the client waits in both */
+    if (timer_start(server.loop, &errand->timer, timeout_ms) &&
+        procpool_submit(server.workers, &errand->job))
+        return;
+    timer_stop(server.loop, &errand->timer);
+    free(errand);
+    client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool takes no more jobs now");
+}
+
+/* --- the program --- */
+
+static void stats(struct client *client)
+{
+    struct procpool_counts workers = procpool_counts(server.workers);
+    client_answer_json(client, 200,
+                       "{\"workers\":{\"size\":%d,\"busy\":%d,\"queued\":%d,\"done\":%llu,"
+                       "\"lost\":%llu}}",
+                       workers.size, workers.busy, workers.queued, workers.done, workers.lost);
+}
+
+static void handle(struct client *client, const struct http_parser *request)
+{
+    if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
+        client_answer_error(client, 405, "Allow: GET, HEAD\r\n", "GET and HEAD are accepted");
+    else if (strcmp(request->path, "/health") == 0)
+        client_answer_json(client, 200, "{\"status\":\"ok\"}");
+    else if (strcmp(request->path, "/stats") == 0)
+        stats(client);
+    else if (strcmp(request->path, "/work") == 0)
+        work(client, request);
+    else
+        client_answer_error(client, 404, NULL, "there are /work, /health and /stats");
+}
+
+int main(int argc, char **argv)
+{
+    int workers = 2;
+    const struct number numbers[] = {{"--workers", &workers, 1, 256}};
+    setup_arguments(argc, argv, numbers, 1);
+
+    pid_t helper_pid; /* before all else: what it forks has nothing of what is opened below */
+    int helper = helper_fork(sleep_in_worker, &helper_pid);
+    if (helper < 0) {
+        fprintf(stderr, "server: cannot fork: %s\n", strerror(errno));
+        return 1;
+    }
+    const struct procpool_options options = {
+        .workers = workers, .queue_max = QUEUE_MAX, .timeout_ms = JOB_LIMIT_MS};
+    server.loop = setup_loop();
+    server.workers = procpool_new(server.loop, helper, helper_pid, &options);
+    if (!server.workers) {
+        fprintf(stderr, "server: cannot start %d workers: %s\n", workers, strerror(errno));
+        return 1;
+    }
+    setup_serve(server.loop, handle);
+    procpool_free(server.workers);
+    loop_free(server.loop);
+    return 0;
+}
