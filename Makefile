@@ -134,6 +134,7 @@ $(BUILD)/$(1)/$(2): $(dir $(2))$(1)/$(notdir $(2)).c $(FLAGS) $(filter $(BUILD)/
 endef
 $(foreach e,$(EXERCISES),$(eval $(call one_file,exercises,$(e:$(BUILD)/exercises/%=%))))
 $(foreach e,$(SOLUTIONS),$(eval $(call one_file,solutions,$(e:$(BUILD)/solutions/%=%))))
+exercises: $(EXERCISES) $(SOLUTIONS)
 FUZZ := build/fuzz_http
 $(FUZZ): tests/fuzz_http.c 07-event-loop/http.c 07-event-loop/http.h
 	$(call say,CLANG) mkdir -p $(@D); clang -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined \
@@ -188,8 +189,8 @@ test: all $(TOOLS) $(SUITE) $(UNITS) $(GRADE) $(KITS) \
 GRADE_WITH = GRADE_CC='$(COMPILE)' RACING_CC='$(CC) -std=gnu11 -O1 -g -fsanitize=thread'
 grade: $(GRADE) $(KITS)
 	@$(GRADE_WITH) SAN='$(SAN)' BUILD='$(BUILD)' $(GRADE) $(if $(STRICT),--strict) $(if $(SUBMISSION),--submission \
-		'$(SUBMISSION)') $(if $(PROVE),--prove) $(if $(filter solutions,$(PROVE)),--solutions) \
-		$(or $(EX),$(CH))
+		'$(SUBMISSION)') $(if $(filter 1 solutions,$(PROVE)),--prove-solutions) \
+		$(if $(filter 1 starters,$(PROVE)),--prove-starters) $(or $(EX),$(CH))
 
 # What is handed out: all of it but the answers.
 student:
@@ -224,7 +225,7 @@ clean:
 	rm -rf build $(foreach c,$(CHAPTERS),$(c)/server $(c)/client) $(AWAIT)
 
 FORCE:
-.PHONY: all help check-library run diff carry demo test grade student fuzz bench lint format clean FORCE
+.PHONY: all exercises help check-library run diff carry demo test grade student fuzz bench lint format clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -121,7 +121,7 @@ xargs -L 1 -P "${JOBS:-3}" sh "$0" one < "$work/plan"
 if [ -z "$SERVER" ] && [ -n "$(find 0*/solutions -name '*.c' 2> /dev/null)" ]; then
     tap=$work/solutions
     # shellcheck disable=SC2086 # no chapter: all of them
-    script 'solutions of the exercises' "$BUILD/tests/grade" --prove --solutions $CH
+    script 'solutions of the exercises' "$BUILD/tests/grade" --prove-solutions $CH
 fi
 if [ -z "$CH$SERVER$SAN" ]; then # these measure, or start jobs of their own: one after the other
     tap=$work/mutants

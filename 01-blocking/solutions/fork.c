@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 enum { BUFFER_SIZE = 64 * 1024 };
-
 enum { MAX_CHILDREN = 4096 };
 
 struct server {

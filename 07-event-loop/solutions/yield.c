@@ -7,7 +7,7 @@
  */
 #include "setup.h"
 
-static const int64_t SLICE_NS = 5 * 1000000; /* at a time; the others wait for that long */
+static const int64_t SLICE_NS = 5 * INT64_C(1000000); /* at a time; the others wait for that long */
 
 static struct loop *loop;
 

@@ -307,12 +307,14 @@ static bool is_hung_up(int fd)
  */
 static void who_takes_bytes_is_not_idle(void)
 {
-    start("--idle 1500");
-    size_t length = 64 * MIB, got = 0, share = 256 * 1024;
+    size_t length = 16 * MIB, got = 0, share = 256 * 1024;
     char *back = malloc(share);
     ck_assert_ptr_nonnull(back);
-    int stuck = connect_client(), takes = connect_client();
+    pattern(length); /* made now: that takes its time */
+    start("--idle 1500");
+    int stuck = connect_client();
     send_until_stuck(stuck, pattern(length), length);
+    int takes = connect_client();
     double last = now();
     size_t sent = send_until_stuck(takes, pattern(length), length);
     for (double begin = now(); now() < begin + 1.8 && got + share <= sent; sleep_for(0.08)) {

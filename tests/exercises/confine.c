@@ -16,9 +16,7 @@
 #include <sys/prctl.h>
 #endif
 
-enum { MOST_PROCESSES = 400 };  /* threads count, too */
-enum { MOST_MEMORY_MIB = 768 }; /* of all its processes together */
-enum { ROOMY_MEMORY_MIB = 3072 };
+enum { MOST_PROCESSES = 400 }; /* threads count, too */
 enum { MOST_FOUND = 4096 };
 enum { FIRST = -15, NORMAL = 0 }; /* setpriority() */
 
@@ -29,9 +27,9 @@ struct confinement confinement;
 /* --- who there is, by /proc --- */
 
 struct found {
+    long threads, memory_kib;
     pid_t pid, parent;
     uid_t user;
-    long threads, memory_kib;
     bool stopped, ours;
 };
 
@@ -154,6 +152,7 @@ void confine_program(void)
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_CPU, 60);
     limit(RLIMIT_FSIZE, 64 << 20);
+    setsid(); /* kill(0, ...) is for its own processes */
     if (!confinement.roomy)
         limit(RLIMIT_DATA, (rlim_t)4 << 30); /* of address space: 100 stacks are 800 MiB of it */
 #ifdef __linux__
@@ -209,7 +208,7 @@ const char *confine_violation(void)
     static struct found all[MOST_FOUND];
     static char text[128];
     int count = look_around(all), processes = 0;
-    long memory = 0, most = confinement.roomy ? ROOMY_MEMORY_MIB : MOST_MEMORY_MIB;
+    long memory = 0, most = confinement.memory_mib;
     mark_ours(all, count);
     for (int i = 0; i < count; i++)
         if (all[i].ours) {

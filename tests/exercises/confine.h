@@ -14,7 +14,8 @@
 #include <sys/types.h>
 
 struct confinement {
-    bool roomy;          /* for sanitizers, which reserve terabytes and use more memory */
+    bool roomy;          /* no limit to its address space: sanitizers reserve terabytes */
+    long memory_mib;     /* that all its processes together may use */
     const char *scratch; /* the program's working directory */
     uid_t user;          /* which the program will be, if root runs it; else 0 */
 };

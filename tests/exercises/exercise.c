@@ -79,13 +79,19 @@ bool start_racing(const char *args)
 
 void end_racing(void)
 {
+    char function[64] = "?", path[128] = "?";
     int status = process_end(&server, SIGTERM);
-    const char *where = strstr(server.errors, "data race");
-    const char *frame = strstr(server.errors, "#0 ");
-    expect(status != RACED && !where,
-           "two threads use the same memory at the same time, and one of them writes: "
-           "ThreadSanitizer says '%.40s' at '%.120s'",
-           where ? where : "data race", frame ? frame : "?");
+    const char *race = strstr(server.errors, "data race");
+    const char *frame = race ? strstr(race, "#0 ") : NULL;
+    if (frame)
+        sscanf(frame, "#0 %63s %127s", function, path);
+    const char *slash = strrchr(path, '/');
+    expect(!race,
+           "two threads use the same memory at the same time, without a lock, and one of them "
+           "writes: ThreadSanitizer saw it in %s(), %s",
+           function, slash ? slash + 1 : path);
+    const char *warning = strstr(server.errors, "ThreadSanitizer: ");
+    expect(status != RACED, "ThreadSanitizer says '%.200s'", warning ? warning : server.errors);
     expect(status == 0, "after SIGTERM it %s: %.200s", describe_end(status), server.errors);
 }
 

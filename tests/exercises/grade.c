@@ -1,10 +1,11 @@
 /*
  * Grades exercises: builds a program of each, runs its checks, tells what is missing.
  *
- *     grade [--submission DIR] [--strict] [NAME]     the reader's exercises, or those of DIR
- *     grade --prove [--solutions] [NAME]             our own: that each solution gets all points,
- *                                                    and each starter fails what is still to do
- *     grade --list [NAME]                            names, points and minutes
+ *     grade [--submission DIR] [--strict] [NAME]
+ *                                       the reader's exercises, or those of DIR
+ *     grade --prove-solutions [NAME]    that our answers get all points
+ *     grade --prove-starters [NAME]     that our starters fail what is still to do, and that only
+ *     grade --list [NAME]               names, points and minutes
  *
  * NAME is an exercise (05-epoll/edge) or a chapter (05-epoll); without it, all there are. The
  * Makefile says with what to build, in the environment: GRADE_CC and RACING_CC, compilers with
@@ -36,13 +37,13 @@ enum { JOBS = 2, MAX_EXERCISES = 64 };
 
 static const struct exercise *const chapters[] = {
     exercises_01, exercises_02, exercises_03, exercises_04, exercises_05,
-    exercises_06, exercises_07, exercises_08, exercises_09,
+    exercises_06, exercises_07, exercises_08, exercises_09, NULL,
 };
 
 static struct {
     const char *only;       /* an exercise or a chapter; NULL: all */
     const char *submission; /* the checkout whose exercises are graded */
-    bool strict, prove, solutions, list;
+    bool strict, list, prove_solutions, prove_starters;
 } options = {.submission = "."};
 
 static char root[PATH_MAX]; /* this checkout */
@@ -344,7 +345,6 @@ static void make_scratch(void)
     snprintf(scratch, sizeof scratch, "%s/XXXXXX", work);
     if (!mkdtemp(scratch) || chmod(scratch, 0755) < 0)
         die(scratch);
-    confinement.roomy = slowness > 1;
     confinement.scratch = scratch;
     process_prepare = confine_program;
 }
@@ -361,6 +361,8 @@ static void supervise(const struct exercise *exercise, const char *folder, struc
     subject.server = program;
     subject.args = "";
     subject.sanitized = slowness > 1;
+    confinement.roomy = subject.sanitized || exercise->threads;
+    confinement.memory_mib = subject.sanitized ? 3072 : 768;
     const char *refused = build(exercise, folder, why, sizeof why) ? NULL : why;
     for (int i = 0; i < exercise_checks(exercise) && !interrupted; i++) {
         if (now() > limit)
@@ -392,7 +394,7 @@ static bool is_wanted(const struct exercise *exercise)
 static int choose(const struct exercise **chosen)
 {
     int count = 0;
-    for (size_t i = 0; i < sizeof chapters / sizeof *chapters; i++)
+    for (int i = 0; chapters[i]; i++)
         for (const struct exercise *exercise = chapters[i]; exercise->name; exercise++)
             if (is_wanted(exercise) && count < MAX_EXERCISES)
                 chosen[count++] = exercise;
@@ -412,13 +414,18 @@ static void show_progress(const struct report *report, const pid_t *running, int
     fflush(stderr);
 }
 
+static bool is_proof(void)
+{
+    return options.prove_solutions || options.prove_starters;
+}
+
 /* Prints the exercises that are over, each once those before it are. Returns how many. */
 static int tell_finished(const struct report *report, const pid_t *running, int told)
 {
     for (; told < report->count && running[told] < 0; told++) {
         if (isatty(STDERR_FILENO))
             fprintf(stderr, "\r\033[K");
-        if (!options.prove)
+        if (!is_proof())
             report_exercise(stdout, report->exercises[told], &report->outcomes[told]);
         fflush(stdout);
     }
@@ -555,9 +562,12 @@ static bool prove(const struct report *report, bool starter)
 
 static int prove_ours(const struct exercise *const *exercises, int count)
 {
-    struct report solutions = grade_from("solutions", exercises, count);
-    bool good = prove(&solutions, false);
-    if (!options.solutions && !interrupted) {
+    bool good = true;
+    if (options.prove_solutions) {
+        struct report solutions = grade_from("solutions", exercises, count);
+        good = prove(&solutions, false);
+    }
+    if (options.prove_starters && !interrupted) {
         struct report starters = grade_from("exercises", exercises, count);
         good = prove(&starters, true) && good;
     }
@@ -569,10 +579,10 @@ static void read_options(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--strict") == 0)
             options.strict = true;
-        else if (strcmp(argv[i], "--prove") == 0)
-            options.prove = true;
-        else if (strcmp(argv[i], "--solutions") == 0)
-            options.solutions = true;
+        else if (strcmp(argv[i], "--prove-solutions") == 0)
+            options.prove_solutions = true;
+        else if (strcmp(argv[i], "--prove-starters") == 0)
+            options.prove_starters = true;
         else if (strcmp(argv[i], "--list") == 0)
             options.list = true;
         else if (strcmp(argv[i], "--submission") == 0 && i + 1 < argc)
@@ -614,7 +624,7 @@ int main(int argc, char **argv)
     if (!realpath(".", root) || !mkdtemp(work) || chmod(work, 0755) < 0 ||
         !freopen("/dev/null", "r", stdin))
         die(work);
-    int status = options.prove ? prove_ours(exercises, count) : grade_readers(exercises, count);
+    int status = is_proof() ? prove_ours(exercises, count) : grade_readers(exercises, count);
     confine_sweep();
     remove_folder(work);
     return status;
