@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BUFFER_SIZE = 64 * 1024 };
+enum { BUFFER_SIZE = 16 * 1024 }; /* on each thread's stack, for as long as its client stays */
 
 struct server {
     int listener;
