@@ -216,7 +216,8 @@ lint:
 	clang-format --dry-run -Werror $(SOURCES)
 	printf '%s\n' $(filter %.c,$(SOURCES)) | xargs -n 1 -P 2 sh -c 'clang-tidy --quiet \
 		--warnings-as-errors="*" --checks="-*,$(TIDY)" "$$@" -- -std=gnu11 $(WARNINGS) \
-		$(KQUEUE_CPPFLAGS) -I07-event-loop -I08-threadpool -I09-cpu-offload' tidy
+		$(KQUEUE_CPPFLAGS) -I07-event-loop -I07-event-loop/coroutines -I07-event-loop/exercises -I08-threadpool \
+		-I09-cpu-offload' tidy
 
 format:
 	clang-format -i $(SOURCES)

@@ -21,7 +21,7 @@ struct subject {
     const char *client; /* path of the chapter's client; NULL if it has none */
     const char *slow_peer;
     const char *racing; /* the program built with ThreadSanitizer, or NULL: for exercises */
-    bool sanitized; /* memory is then not what the program itself uses */
+    bool sanitized;     /* memory is then not what the program itself uses */
 };
 extern struct subject subject;
 

@@ -240,7 +240,7 @@ static long long wait_ms(const struct server *server)
 static void close_idle(struct server *server)
 {
     long long now = now_ms();
-    for (int fd = server->highest; server->idle_ms > 0 && fd >= 0; fd--)
+    for (int fd = 0; server->idle_ms > 0 && fd <= server->highest; fd++)
         if (server->clients[fd].open && now - server->clients[fd].active_ms >= server->idle_ms)
             client_close(server, fd);
 }
@@ -265,6 +265,7 @@ static void serve(struct server *server)
             continue;
         if (ready < 0)
             fail("select");
+        /* NOLINTNEXTLINE(clang-analyzer-*): the listener is not negative, as the tool fears */
         bool knocking = server->paused || FD_ISSET(server->listener, &readable);
         for (int fd = 0; fd <= server->highest; fd++)
             if (server->clients[fd].open && (FD_ISSET(fd, &readable) || FD_ISSET(fd, &writable)))

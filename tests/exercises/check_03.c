@@ -307,7 +307,7 @@ static bool is_hung_up(int fd)
  */
 static void who_takes_bytes_is_not_idle(void)
 {
-    size_t length = 16 * MIB, got = 0, share = 256 * 1024;
+    size_t length = 16 * MIB, got = 0, share = MIB / 4;
     char *back = malloc(share);
     ck_assert_ptr_nonnull(back);
     pattern(length); /* made now: that takes its time */

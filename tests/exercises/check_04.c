@@ -60,6 +60,7 @@ static void crowd_passes(int fds[], int stay, int crowd)
     for (int i = 0; i < crowd; i++)
         all[i] = connect_client();
     fds[0] = all[crowd - 1];
+    ck_assert_int_gt(crowd, stay);
     for (int i = 1; i < stay; i++) {
         int place = rand() % (crowd - 1);
         while (all[place] < 0)
@@ -124,6 +125,7 @@ static void coming_and_going(void)
 {
     enum { CLIENTS = 200, ROUNDS = 10 };
     int fds[CLIENTS];
+    const char *bytes = pattern((size_t)CLIENTS * 2);
     roll_dice();
     start("");
     int empty = process_descriptors(server.pid);
@@ -131,7 +133,7 @@ static void coming_and_going(void)
         fds[i] = connect_client();
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < CLIENTS; i++)
-            client_send(fds[i], pattern(CLIENTS * 2) + i, (size_t)i + 1);
+            client_send(fds[i], bytes + i, (size_t)i + 1);
         for (int i = 0; i < CLIENTS; i++)
             if (rand() % 2) {
                 client_reset(fds[i]);
@@ -143,9 +145,8 @@ static void coming_and_going(void)
             if (!stayed)
                 fds[i] = connect_client();
             size_t length = stayed ? (size_t)i + 1 : 1;
-            expect(stayed || client_send(fds[i], pattern(1) + i, 1), "a client could not send");
-            expect(client_receive(fds[i], back, length) &&
-                       memcmp(back, pattern(CLIENTS * 2) + i, length) == 0,
+            expect(stayed || client_send(fds[i], bytes + i, 1), "a client could not send");
+            expect(client_receive(fds[i], back, length) && memcmp(back, bytes + i, length) == 0,
                    "in round %d, after half of %d clients left, one that %s did not get its bytes "
                    "back: does each client know its place when another has been moved?",
                    round + 1, CLIENTS, stayed ? "stayed" : "came then");

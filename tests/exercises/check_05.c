@@ -255,8 +255,9 @@ static bool brake_step(bool release)
     if (waitid(P_PID, (id_t)server.pid, &stop, WSTOPPED | WNOHANG) < 0 || stop.si_pid == 0)
         return false;
     bool is_signal = stop.si_status != (SIGTRAP | 0x80) && stop.si_status >> 8 == 0;
-    ptrace(release ? PTRACE_DETACH : PTRACE_SYSCALL, server.pid, NULL,
-           (void *)(intptr_t)(is_signal ? stop.si_status : 0));
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): that is how ptrace() wants a signal's number */
+    void *signal_number = (void *)(intptr_t)(is_signal ? stop.si_status : 0);
+    ptrace(release ? PTRACE_DETACH : PTRACE_SYSCALL, server.pid, NULL, signal_number);
     return true;
 }
 
@@ -466,7 +467,7 @@ static void a_client_wakes_one_worker(void)
     sleep_for(0.1);
     for (int i = 0; i < MANY; i++)
         switches += process_switches(workers.pids[i]);
-    expect(switches <= 3 * CLIENTS,
+    expect(switches <= 3L * CLIENTS,
            "%d clients came one after the other, and said nothing: the %d workers woke up %ld "
            "times for them. One for each client is enough (EPOLLEXCLUSIVE, or a listener each with "
            "SO_REUSEPORT)",
