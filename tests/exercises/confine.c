@@ -229,6 +229,7 @@ const char *confine_violation(void)
 /* As that user, kill(-1) gets all of its processes at once, and leaves no moment for a fork(). */
 static void kill_user(void)
 {
+    fflush(NULL);
     pid_t killer = fork();
     if (killer == 0) {
         if (setgid((gid_t)confinement.user) == 0 && setuid(confinement.user) == 0)
