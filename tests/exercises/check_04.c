@@ -562,13 +562,16 @@ static long kernel_holds(int fd)
     return bytes;
 }
 
-/* Of `sent` bytes for a client that has read none, what is still owed in the server's own memory.
- */
+/* Of `sent` bytes for a client that has read none, what is still owed in the server's own memory;
+ * -1 where the system does not tell. What has come and is not acknowledged is counted twice. */
 static long still_owed(int fd, size_t sent)
 {
     int arrived = 0;
     long held = kernel_holds(fd);
-    return held < 0 || ioctl(fd, FIONREAD, &arrived) < 0 ? -1 : (long)sent - held - arrived;
+    if (held < 0 || ioctl(fd, FIONREAD, &arrived) < 0)
+        return -1;
+    long owed = (long)sent - held - arrived;
+    return owed > 0 ? owed : 0;
 }
 
 enum { SHARE = 256 * 1024 };

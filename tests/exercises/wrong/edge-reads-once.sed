@@ -1,0 +1,7 @@
+# 05-epoll/edge
+# all that one edge tells of comes back
+# the edge is told once, however much there is to be read
+# One recv() for each edge, as if it were level-triggered.
+/^static void client_ready/,/^}/{
+    s/ && server->echoed > before && --share > 0/ \&\& server->echoed > before \&\& share == 0/
+}

@@ -1,0 +1,8 @@
+# 03-select/idle
+# a talking client stays
+# each byte puts off the end
+# The time of a client begins when it connects, and its bytes do not put off the end.
+/^static void client_writable/,/^}/{
+    /client->active_ms = now_ms();/d
+}
+/^static void client_readable/,/^}/s/\.active_ms = now_ms()/.active_ms = server->clients[fd].active_ms/
