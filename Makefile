@@ -2,7 +2,6 @@
 
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-PORT ?= 8000
 # SAN=address,undefined or SAN=thread builds everything apart, under build/$(SAN), with sanitizers.
 comma := ,
 BUILD := build$(if $(SAN),/$(SAN))
@@ -188,7 +187,7 @@ test: all $(TOOLS) $(SUITE) $(UNITS) $(GRADE) $(KITS) \
 # Builds and checks the reader's exercises, or those of another checkout (SUBMISSION=dir).
 GRADE_WITH = GRADE_CC='$(COMPILE)' RACING_CC='$(CC) -std=gnu11 -O1 -g -fsanitize=thread'
 grade: $(GRADE) $(KITS)
-	@$(GRADE_WITH) SAN='$(SAN)' BUILD='$(BUILD)' $(GRADE) $(if $(STRICT),--strict) $(if $(SUBMISSION),--submission \
+	@$(GRADE_WITH) SAN='$(SAN)' BUILD='$(BUILD)' exec $(GRADE) $(if $(STRICT),--strict) $(if $(SUBMISSION),--submission \
 		'$(SUBMISSION)') $(if $(filter 1 solutions,$(PROVE)),--prove-solutions) \
 		$(if $(filter 1 starters,$(PROVE)),--prove-starters) $(or $(EX),$(CH))
 

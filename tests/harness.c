@@ -130,7 +130,7 @@ int process_listening(struct process *process)
         bool open = read_into(process->output_fd, process->output);
         const char *line = strstr(process->output, words);
         if (line && strchr(line, '\n')) {
-            const char *colon = strrchr(line, ':');
+            const char *colon = strchr(line, ':');
             return process->port = colon ? (int)strtol(colon + 1, NULL, 10) : -1;
         }
         if (!open) /* it has ended; why is on its stderr */

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
@@ -13,11 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <linux/sched.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #endif
 
 enum { MOST_PROCESSES = 400 }; /* threads count, too */
-enum { MOST_FOUND = 4096 };
+enum { MOST_FOUND = 4096, MOST_INHERITED = 1024 };
 enum { FIRST = -15, NORMAL = 0 }; /* setpriority() */
 
 enum { FIRST_USER = 20000, USERS = 40000 }; /* one of these, which nobody is, will be the program */
@@ -47,7 +50,9 @@ static bool look_at(pid_t pid, struct found *found)
         else if (strncmp(line, "Uid:", 4) == 0)
             found->user = (uid_t)strtol(line + 4, NULL, 10);
         else if (strncmp(line, "RssAnon:", 8) == 0)
-            found->memory_kib = strtol(line + 8, NULL, 10);
+            found->memory_kib += strtol(line + 8, NULL, 10);
+        else if (strncmp(line, "RssShmem:", 9) == 0)
+            found->memory_kib += strtol(line + 9, NULL, 10);
         else if (strncmp(line, "Threads:", 8) == 0)
             found->threads = strtol(line + 8, NULL, 10);
         else if (strncmp(line, "State:", 6) == 0)
@@ -129,7 +134,7 @@ static void become_nobody(void)
 /* What it is not told, it cannot tell others: tokens, for instance. */
 static void clean_environment(void)
 {
-    static const char *const kept[] = {"PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"};
+    static const char *const kept[] = {"PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS"};
     enum { KEPT = sizeof kept / sizeof *kept };
     static char values[KEPT][1024];
     static char *none[1];
@@ -143,6 +148,9 @@ static void clean_environment(void)
     setenv("LC_ALL", "C", 1);
     setenv("TMPDIR", confinement.scratch, 1);
     setenv("HOME", confinement.scratch, 1);
+    setenv("TSAN_OPTIONS", "report_bugs=1 exitcode=66", 1); /* a program may have other defaults */
+    if (confinement.perturb)
+        setenv("MALLOC_PERTURB_", "165", 1);
 }
 
 void confine_program(void)
@@ -158,6 +166,8 @@ void confine_program(void)
 #ifdef __linux__
     limit(RLIMIT_NPROC, MOST_PROCESSES + (getuid() == 0 ? 0 : threads_of_user(getuid())));
 #endif
+    for (int fd = STDERR_FILENO + 1; fd < MOST_INHERITED; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC); /* what whoever runs the grader has open */
     if (chdir(confinement.scratch) < 0)
         fprintf(stderr, "%s: %s\n", confinement.scratch, strerror(errno));
     become_nobody();
@@ -197,9 +207,15 @@ static uid_t choose_user(void)
 void confine_begin(void)
 {
     confinement.user = choose_user();
+    if (getuid() == 0 && confinement.user == 0) {
+        fprintf(stderr, "grade: /proc cannot be read, and without it root runs no strangers\n");
+        exit(1);
+    }
     setpriority(PRIO_PROCESS, 0, FIRST); /* if it may: to have its turn among hundreds */
 #ifdef __linux__
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_DUMPABLE, 0); /* or the program could write to our memory: see proc(5), mem */
+    syscall(SYS_unshare, CLONE_NEWIPC); /* if it may: System V's shared memory goes with us */
 #endif
 }
 

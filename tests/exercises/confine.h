@@ -15,6 +15,7 @@
 
 struct confinement {
     bool roomy;          /* no limit to its address space: sanitizers reserve terabytes */
+    bool perturb;        /* what is freed is overwritten (glibc), so that using it shows */
     long memory_mib;     /* that all its processes together may use */
     const char *scratch; /* the program's working directory */
     uid_t user;          /* which the program will be, if root runs it; else 0 */

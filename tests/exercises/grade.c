@@ -25,6 +25,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -49,6 +52,7 @@ static struct {
 } options = {.submission = "."};
 
 static char root[PATH_MAX]; /* this checkout */
+static pid_t grader;        /* the process that starts those which supervise */
 static char work[64];       /* where programs are built and run */
 static char scratch[80];    /* the folder there of a supervised exercise */
 static int slowness = 1;
@@ -78,9 +82,28 @@ static bool run_tool(const char *const argv[])
     return process_end(&process, 0) == 0;
 }
 
+/* However many files a program has made in it, and whatever it has made of their permissions. */
 static void remove_folder(const char *path)
 {
-    run_tool((const char *const[]){"/bin/rm", "-rf", path, NULL});
+    const char *script = "rm -rf \"$0\" 2> /dev/null || { chmod -R u+rwX \"$0\"; rm -rf \"$0\"; }";
+    pid_t pid = fork();
+    if (pid == 0) {
+        setpgid(0, 0); /* a second ^C is not for it */
+        execl("/bin/sh", "sh", "-c", script, path, (char *)NULL);
+        _exit(1);
+    }
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+/* What the program's user, who is nobody else, has left elsewhere. */
+static void remove_files_of_user(void)
+{
+    char user[16];
+    snprintf(user, sizeof user, "%ld", (long)confinement.user);
+    if (confinement.user > 0)
+        run_tool((const char *const[]){"/usr/bin/find", "/tmp", "/var/tmp", "/dev/shm", "-xdev",
+                                       "-user", user, "-delete", NULL});
 }
 
 static bool copy_file(const char *from, const char *to)
@@ -193,19 +216,20 @@ static bool take_kit(const char *name)
            run_tool((const char *const[]){"/bin/cp", "-R", kit, scratch, NULL});
 }
 
-/* The sentence about a program that does not compile: the compiler's first error. */
+/* The sentence about a program that does not compile: the compiler's first error. The linker says
+ * first what is wrong, and calls that an error at the end. */
 static void describe_error(const struct process *process, int status, char *why, size_t size)
 {
     char text[512];
-    const char *error = strstr(process->errors, "error");
-    const char *line = error;
-    while (line && line > process->errors && line[-1] != '\n')
+    const char *line = strstr(process->errors, "error");
+    if (!line || strstr(process->errors, "ld returned"))
+        line = process->errors;
+    while (line > process->errors && line[-1] != '\n')
         line--;
     if (status == 128 + SIGKILL)
         snprintf(text, sizeof text, "the compiler did not come to an end");
     else
-        snprintf(text, sizeof text, "it does not compile: %.*s",
-                 line ? (int)strcspn(line, "\n") : 200, line ? line : process->errors);
+        snprintf(text, sizeof text, "it does not compile: %.*s", (int)strcspn(line, "\n"), line);
     copy_line(why, size, text);
 }
 
@@ -243,6 +267,9 @@ static bool build(const struct exercise *exercise, const char *folder, char *why
         snprintf(why, size, "%.600s", refused);
         return false;
     }
+    /* whatever the umask is: this is the program's, and nobody else's */
+    run_tool((const char *const[]){"/bin/chmod", "-R", "a+rX,go-w", scratch, NULL});
+    chmod(scratch, 0700);
     confine_give(scratch);
     snprintf(command, sizeof command, "exec %s -I. -MD -MF deps -o program %s.c %s -pthread",
              getenv("GRADE_CC"), name, kit);
@@ -276,6 +303,7 @@ static _Noreturn void run_check(const struct check *check, enum result *result, 
                                 size_t size)
 {
     pid_t self = getpid();
+    setpgid(0, 0);                   /* at ^C Check kills its whole group */
     setpriority(PRIO_PROCESS, 0, 0); /* like the program, and unlike its supervisor */
     Suite *suite = suite_create("exercise");
     TCase *only = tcase_create("exercise");
@@ -345,7 +373,7 @@ static const char *supervise_check(const struct exercise *exercise, int i, struc
 static void make_scratch(void)
 {
     snprintf(scratch, sizeof scratch, "%s/XXXXXX", work);
-    if (!mkdtemp(scratch) || chmod(scratch, 0755) < 0)
+    if (!mkdtemp(scratch))
         die(scratch);
     confinement.scratch = scratch;
     process_prepare = confine_program;
@@ -356,6 +384,9 @@ static void supervise(const struct exercise *exercise, const char *folder, struc
 {
     char program[96], why[sizeof outcome->sentences[0]];
     double limit = now() + EXERCISE_SECONDS * slowness;
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
     confine_begin();
     make_scratch();
     snprintf(program, sizeof program, "%s/program", scratch);
@@ -364,6 +395,7 @@ static void supervise(const struct exercise *exercise, const char *folder, struc
     subject.args = "";
     subject.sanitized = slowness > 1;
     confinement.roomy = subject.sanitized || exercise->threads;
+    confinement.perturb = subject.chapter >= FIRST_HTTP_CHAPTER;
     confinement.memory_mib = subject.sanitized ? 3072 : 768;
     const char *refused = build(exercise, folder, why, sizeof why) ? NULL : why;
     for (int i = 0; i < exercise_checks(exercise) && !interrupted; i++) {
@@ -379,6 +411,9 @@ static void supervise(const struct exercise *exercise, const char *folder, struc
         }
     }
     remove_folder(scratch);
+    remove_files_of_user();
+    if (getppid() != grader)
+        rmdir(work); /* it was killed, and will not */
     outcome->finished = !interrupted;
 }
 
@@ -390,6 +425,8 @@ static bool is_wanted(const struct exercise *exercise)
     if (sanitizers && strcmp(sanitizers, "thread") == 0 && !exercise->threads)
         return false;
     size_t length = options.only ? strlen(options.only) : 0;
+    if (length > 0 && options.only[length - 1] == '/')
+        length--;
     return !options.only ||
            (strncmp(name, options.only, length) == 0 && (name[length] == '/' || !name[length]));
 }
@@ -436,6 +473,17 @@ static int tell_finished(const struct report *report, const pid_t *running, int 
     return told;
 }
 
+/* A supervisor that was killed has left checks that nobody has judged. */
+static void judge_the_rest(const struct exercise *exercise, struct outcome *outcome)
+{
+    for (int i = 0; i < exercise_checks(exercise) && !outcome->finished; i++)
+        if (outcome->results[i] == NOT_RUN) {
+            outcome->results[i] = FAILED;
+            snprintf(outcome->sentences[i], sizeof outcome->sentences[i],
+                     "the checks were ended from outside");
+        }
+}
+
 /* Grades all of them, JOBS at a time, from the folder exercises/ or solutions/ of each chapter. */
 static void grade(const struct report *report, const char *folder, struct outcome *outcomes)
 {
@@ -461,6 +509,7 @@ static void grade(const struct report *report, const char *folder, struct outcom
             for (int slot = 0; slot < JOBS; slot++)
                 slots[slot] = slots[slot] == running[i] ? 0 : slots[slot];
             running[i] = -1;
+            judge_the_rest(report->exercises[i], &outcomes[i]);
             finished++;
         }
         told = tell_finished(report, running, told);
@@ -468,20 +517,10 @@ static void grade(const struct report *report, const char *folder, struct outcom
         sleep_for(0.1);
     }
     for (int i = 0; i < next; i++)
-        if (running[i] > 0)
+        if (running[i] > 0) {
+            kill(running[i], SIGTERM); /* the signal may have been for this process only */
             waitpid(running[i], NULL, 0);
-}
-
-/* A supervisor that was killed has left checks that nobody has judged. */
-static void judge_the_rest(const struct report *report, struct outcome *outcomes)
-{
-    for (int i = 0; i < report->count; i++)
-        for (int j = 0; j < exercise_checks(report->exercises[i]) && !outcomes[i].finished; j++)
-            if (outcomes[i].results[j] == NOT_RUN) {
-                outcomes[i].results[j] = FAILED;
-                snprintf(outcomes[i].sentences[j], sizeof outcomes[i].sentences[j],
-                         "the checks were ended from outside");
-            }
+        }
 }
 
 static int list(const struct exercise *const *exercises, int count)
@@ -503,30 +542,36 @@ static struct report grade_from(const char *folder, const struct exercise *const
     double start = now();
     struct report report = {exercises, outcomes, count, 0};
     grade(&report, folder, outcomes);
-    judge_the_rest(&report, outcomes);
     report.seconds = now() - start;
     return report;
 }
 
 /* --- what comes of it --- */
 
+static const char *report_path(const char *name)
+{
+    static char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", options.report ? options.report : getenv("BUILD"), name);
+    return path;
+}
+
 static void write_file(const char *name, void (*write)(FILE *, const struct report *),
                        const struct report *report)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", options.report ? options.report : getenv("BUILD"), name);
-    FILE *file = fopen(path, "w");
+    FILE *file = fopen(report_path(name), "w");
     if (!file)
-        die(path);
+        die(report_path(name));
     write(file, report);
     if (fclose(file) != 0)
-        die(path);
-    printf("%s", path);
+        die(report_path(name));
+    printf("%s", report_path(name));
 }
 
 static int grade_readers(const struct exercise *const *exercises, int count)
 {
     bool complete = true;
+    unlink(report_path("grade.json")); /* nobody is to take an earlier one for this one */
+    unlink(report_path("grade.xml"));
     struct report report = grade_from("exercises", exercises, count);
     if (interrupted)
         return 130;
@@ -601,10 +646,21 @@ static void read_options(int argc, char **argv)
             fprintf(stderr, "grade: wrong argument '%s'\n", argv[i]);
             exit(2);
         }
-    if (access(options.submission, R_OK | X_OK) < 0) {
+    struct stat status;
+    if (stat(options.submission, &status) < 0 ||
+        (!S_ISDIR(status.st_mode) && (errno = ENOTDIR) != 0)) {
         fprintf(stderr, "grade: %s: %s\n", options.submission, strerror(errno));
         exit(2);
     }
+}
+
+/* At the end, however that comes. */
+static void clean_up(void)
+{
+    if (getpid() != grader)
+        return;
+    confine_sweep();
+    remove_folder(work);
 }
 
 int main(int argc, char **argv)
@@ -625,15 +681,17 @@ int main(int argc, char **argv)
     setenv("PATIENCE", slowness > 1 ? "20" : "8", 0);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    sigaction(SIGQUIT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     confine_begin();
-    snprintf(work, sizeof work, "%s/grade-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
-    if (!realpath(".", root) || !mkdtemp(work) || chmod(work, 0755) < 0 ||
+    snprintf(work, sizeof work, "%s/grade-XXXXXX",
+             tmp && *tmp == '/' && strlen(tmp) < 40 ? tmp : "/tmp");
+    if (!realpath(".", root) || !mkdtemp(work) || chmod(work, 0711) < 0 ||
         !freopen("/dev/null", "r", stdin))
         die(work);
-    int status = is_proof() ? prove_ours(exercises, count) : grade_readers(exercises, count);
-    confine_sweep();
-    remove_folder(work);
-    return status;
+    grader = getpid();
+    atexit(clean_up);
+    return is_proof() ? prove_ours(exercises, count) : grade_readers(exercises, count);
 }

@@ -148,6 +148,36 @@ END
     fails_with kills "did not print 'listening on"
 fi
 
+hand_in leaves-things << 'END'
+#include <fcntl.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
+int main(void)
+{
+    open("/tmp/left-by-an-exercise", O_CREAT | O_WRONLY, 0666);
+    shmget(0x4c454654, 1 << 20, IPC_CREAT | 0666);
+    return 0;
+}
+END
+fails_with leaves-things 'ended with exit status 0'
+things_are_left() {
+    { ls /tmp/left-by-an-exercise; ipcs -m 2> /dev/null | grep 4c454654; } > "$work/log" 2> /dev/null
+    [ -s "$work/log" ]
+}
+nothing_else_is_left() {
+    ! things_are_left
+}
+if [ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ]; then
+    check 'no file and no shared memory is left' nothing_else_is_left
+fi
+rm -f /tmp/left-by-an-exercise
+
+# ^C, which timeout sends to all of its group
+interrupted() {
+    timeout -s "$1" 3 "$BUILD/tests/grade" --submission "$work/becomes-a-daemon" "$victim" > "$work/log" 2>&1
+    ls "$TMPDIR" >> "$work/log"
+    ! grep -q 'points' "$work/log" && nothing_is_left
+}
 # --- what is left, the neighbour, the files, the exit status ---
 
 nothing_is_left() {
@@ -156,6 +186,11 @@ nothing_is_left() {
     ! [ -s "$work/log" ]
 }
 check 'no folder and no process is left' nothing_is_left
+if command -v timeout > /dev/null; then
+    for signal in INT TERM HUP; do
+        check "nothing is left after SIG$signal, either" interrupted $signal
+    done
+fi
 
 mkdir -p "$work/neighbours"
 cp -R "$work/forks-without-end/03-select" "$work/neighbours"
@@ -179,6 +214,7 @@ check '--strict: exit status 1' ends_with 1 --strict --submission "$work/nothing
 check 'no such exercise: exit status 2' ends_with 2 03-select/no-such
 check 'no such submission: exit status 2' ends_with 2 --submission "$work/nowhere"
 check 'wrong argument: exit status 2' ends_with 2 --nonsense
+check 'a chapter may end in a slash' ends_with 0 --submission "$work/nothing" 03-select/
 
 if command -v python3 > /dev/null; then
     grade --submission "$work/complains-without-end" "$victim"
