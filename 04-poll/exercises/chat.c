@@ -24,7 +24,8 @@ enum { MOST_OWED = 1 << 20 };       /* to one client: more, and it is closed */
 enum { MAX_DESCRIPTORS = 1 << 20 }; /* Linux's default ceiling (fs.nr_open) */
 enum { RETRY_MS = 100 };
 
-/* All zero while the descriptor belongs to nobody. Your work: what has to be known of each? */
+/* All zero while the descriptor belongs to nobody. Your work: what has to be known of each? There
+ * are a million of these: pointers to what is kept, no arrays. */
 struct client {
     bool open;
 };

@@ -302,7 +302,8 @@ static size_t lines_take(struct lines *lines, char bytes[LINES_MAX])
 }
 
 /* Your work: a client may still be owed bytes, and its socket take only a part of these or none.
- * And if it never reads? Who would be owed more than 1 MiB is to be closed. */
+ * And if it never reads? Who would be owed more than 1 MiB, echo and lines together, is to be
+ * closed. */
 static void client_tell(struct server *server, int fd, const char *bytes, size_t length)
 {
     ssize_t n = send(fd, bytes, length, 0);

@@ -12,7 +12,7 @@
 #include <time.h>
 
 /* The pool's own limit for a job kills the worker: it must never come before a request's. */
-enum { QUEUE_MAX = 1024, JOB_LIMIT_MS = 120 * 1000 };
+enum { JOB_LIMIT_MS = 120 * 1000 };
 
 static struct {
     struct loop *loop;
@@ -134,9 +134,10 @@ static void handle(struct client *client, const struct http_parser *request)
 
 int main(int argc, char **argv)
 {
-    int workers = 2;
-    const struct number numbers[] = {{"--workers", &workers, 1, 256}};
-    setup_arguments(argc, argv, numbers, 1);
+    int workers = 2, queue = 1024;
+    const struct number numbers[] = {{"--workers", &workers, 1, 256},
+                                     {"--queue", &queue, 1, 1000000}};
+    setup_arguments(argc, argv, numbers, sizeof numbers / sizeof numbers[0]);
 
     pid_t helper_pid; /* before all else: what it forks has nothing of what is opened below */
     int helper = helper_fork(sleep_in_worker, &helper_pid);
@@ -145,7 +146,7 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct procpool_options options = {
-        .workers = workers, .queue_max = QUEUE_MAX, .timeout_ms = JOB_LIMIT_MS};
+        .workers = workers, .queue_max = queue, .timeout_ms = JOB_LIMIT_MS};
     server.loop = setup_loop();
     server.workers = procpool_new(server.loop, helper, helper_pid, &options);
     if (!server.workers) {

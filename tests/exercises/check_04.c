@@ -667,9 +667,9 @@ static void slow_hears(const struct talk *talk, size_t from, size_t to, const ch
 {
     for (size_t i = from; i < to; i++)
         expect(hears(talk->slow, talk->lines, SHARE),
-               "a client %s while %zu KiB were said, and then got only the first %zu KiB of it as "
-               "they were",
-               what, talk->shares * SHARE / 1024, i * SHARE / 1024);
+               "a client %s while %zu KiB were said: the first %zu KiB of it came unchanged then, "
+               "but after that (within %d KiB) bytes were missing or wrong",
+               what, talk->shares * SHARE / 1024, i * SHARE / 1024, SHARE / 1024);
 }
 
 /* Who has not read for a while gets all of it later, and then is like the others. What is said

@@ -218,7 +218,7 @@ static void timeout_of_a_running_job(void)
 }
 
 /* The timer of a request that was answered must not hit the next one. */
-static void timeout_of_each_request(void)
+static void timeout_of_one_after_the_other(void)
 {
     start("--workers 2");
     struct http_client client = connect_http();
@@ -236,6 +236,47 @@ static void timeout_of_each_request(void)
            "%s",
            came(&client));
     http_close(&client);
+}
+
+/* Nor may that of a request which was refused, for the queue was full, be left behind. They are
+ * many, so that the C library uses the memory of some again, or has overwritten it. */
+static void timeout_of_refused_requests(void)
+{
+    struct http_client refused[24];
+    start("--workers 1 --queue 1");
+    struct http_client first = connect_asking("/work?ms=20000&timeout_ms=60000");
+    await_jobs(1, 0);
+    struct http_client second = connect_asking("/work?ms=5&timeout_ms=60000");
+    await_jobs(1, 1);
+    for (int i = 0; i < COUNT(refused); i++) {
+        refused[i] = connect_alive();
+        expect(http_get(&refused[i], "/work?ms=5&timeout_ms=300") == 503,
+               "with --workers 1 --queue 1, one job running and one waiting, request %d was to be "
+               "503, but %s%s",
+               i + 3, came(&refused[i]),
+               i > 0 && refused[i].status == 0 ? ": did a timer ring after its memory was freed?"
+                                               : "");
+    }
+    sleep_for(0.6);
+    for (int i = 0; i < COUNT(refused); i++) {
+        bool silent = !client_has_input(refused[i].fd, 0);
+        int status = http_get(&refused[i], "/health");
+        expect(silent && status == 200,
+               "300 ms after requests with timeout_ms=300 were refused (503: the queue was full), "
+               "/health was to be 200 on their connections, and nothing else to come, but %s: did "
+               "a timer ring after its memory was freed?",
+               came(&refused[i]));
+        http_close(&refused[i]);
+    }
+    http_close(&second);
+    http_close(&first);
+}
+
+static void timeout_of_each_request(void)
+{
+    timeout_of_one_after_the_other();
+    finish_check();
+    timeout_of_refused_requests();
 }
 
 /* A queued job's, and a running one's, before its time is up; and one that has had its 504. */

@@ -27,18 +27,26 @@ static const char *describe_end(int status)
     return text;
 }
 
-const char *obituary(void)
+/* True, and why in text, if the server has ended. */
+static bool has_ended(char *text, size_t size)
 {
-    static char text[1024];
     siginfo_t end = {0};
     if (server.pid <= 0 || server.status >= 0 ||
         waitid(P_PID, (id_t)server.pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || end.si_pid == 0)
-        return "";
+        return false;
     process_read_output(&server);
     size_t length = strlen(server.errors), shown = length > 300 ? 300 : length;
     int status = end.si_code == CLD_EXITED ? end.si_status : 128 + end.si_status;
-    snprintf(text, sizeof text, " (the program %s%s%s)", describe_end(status), shown ? ": " : "",
+    snprintf(text, size, " (the program %s%s%s)", describe_end(status), shown ? ": " : "",
              server.errors + length - shown);
+    return true;
+}
+
+const char *obituary(void)
+{
+    static char text[1024];
+    for (int i = 0; i < 10 && !has_ended(text, sizeof text); i++)
+        sleep_for(0.02); /* its connections end a moment earlier than itself */
     return text;
 }
 
@@ -47,11 +55,9 @@ void start(const char *args)
     char words[256];
     snprintf(words, sizeof words, "%s 0", args);
     server = process_start_words(subject.server, words, 0);
-    bool listens = process_listening(&server) > 0;
-    for (int i = 0; i < 50 && !listens && !*obituary(); i++)
-        sleep_for(0.02); /* if it has ended, that may take a moment to be seen */
-    expect(listens, "started with '%s', it did not print 'listening on ADDR:PORT' within %d s",
-           words, patience());
+    expect(process_listening(&server) > 0,
+           "started with '%s', it did not print 'listening on ADDR:PORT' within %d s", words,
+           patience());
 }
 
 void run_program(const char *args, double seconds)
@@ -99,7 +105,8 @@ void finish_check(void)
 {
     if (server.pid <= 0 || server.status >= 0)
         return;
-    expect(!*obituary(), "at the end of the check it did not run any more");
+    char text[1024];
+    expect(!has_ended(text, sizeof text), "at the end of the check it did not run any more");
     double start = now();
     int status = process_end(&server, SIGTERM);
     expect(status != 128 + SIGKILL || now() - start < patience(),

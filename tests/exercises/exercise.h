@@ -42,7 +42,8 @@ extern const struct exercise exercises_01[], exercises_02[], exercises_03[], exe
         }                                                     \
     } while (0)
 
-/* What has become of the server that start() started: "" while it runs. */
+/* What has become of the server that start() started: "" while it runs (and goes on running for a
+ * moment longer). */
 const char *obituary(void);
 
 /* Starts the program as a server, with these options ("--idle 500"; "": none), as `server`. When
