@@ -197,7 +197,8 @@ static void accept_clients(struct server *server)
     watch(server, server->listener, server->paused ? 0 : POLLIN);
 }
 
-/* Your work: entries may move while you go through them. In which direction does that do no harm?
+/* Your work: entries may move while you go through them. In which direction is one of them missed,
+ * and costs it a round?
  */
 static void serve(struct server *server)
 {

@@ -254,7 +254,7 @@ static void expect_refusals(void)
         sleep_for(0.01);
     expect(gather_has_ended(),
            "run with %s, where nobody listens, it had not ended after %d s: is the place of a "
-           "connection that fails free for the next one?",
+           "connection that fails free for the next one, and is that one told?",
            site.args, patience());
     expect_answers(0);
 }
@@ -291,7 +291,13 @@ static void waiting_for_a_place_costs_nothing(void)
     int threads = process_threads(server.pid);
     expect(threads <= 1, "expected coroutines on one thread, but the program has %d threads",
            threads);
+    long switches = process_switches(server.pid);
     double share = process_cpu_share(server.pid, 0.5);
+    switches = process_switches(server.pid) - switches;
+    expect(switches <= 5,
+           "while %d wait for an answer and %d for a place, nothing happens, but the program woke "
+           "up %ld times in half a second: who waits for a place is woken by who leaves",
+           limit, count - limit, switches);
     expect(share < 0.1,
            "while %d wait for an answer and %d for a place, expected next to no CPU use, but it "
            "was %.0f %%: who waits for a place has to sleep until it is woken",

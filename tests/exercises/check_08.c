@@ -167,7 +167,7 @@ static void small_sums_need_no_thread(void)
     client = connect_http();
     for (int i = 0; i < COUNT(wanted); i++)
         expect_sum(&client, wanted[i], "with all threads asleep and the queue full");
-    int n = random_from(LARGE, 2 * LARGE);
+    int n = random_from(LARGE + 1, 2 * LARGE);
     snprintf(target, sizeof target, "/sum?n=%d", n);
     int status = http_get(&client, target);
     expect(status == 503,
@@ -189,7 +189,7 @@ static void pool_gets_the_large_only(void)
     expect(done == 0, "after %d sums of n <= %d, expected no job of the pool's, but %d are done",
            SMALL_ONES, SMALL, done);
     for (int i = 0; i < LARGE_ONES; i++)
-        expect_sum(&client, random_from(LARGE, 2 * LARGE), "with nothing else to do");
+        expect_sum(&client, random_from(LARGE + 1, 2 * LARGE), "with nothing else to do");
     done = stat_of("done");
     expect(done == LARGE_ONES,
            "after %d sums of n >= %d, expected as many jobs of the pool's, but %d are done",
@@ -234,6 +234,11 @@ static void large_sums_hold_up_nobody(void)
         took = now() - begun;
     }
     http_close(&client);
+    expect(
+        took > 0.02,
+        "asked for %s, the answer was there after %.0f ms: the adding up itself is to stay as it "
+        "is, or there is no long work to be seen",
+        target, took * 1000);
     bool first = false;
     for (int i = 0; i < 3 && !first; i++)
         first = health_comes_first(n);

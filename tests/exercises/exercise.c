@@ -169,9 +169,11 @@ void ends_in_order(const char *args)
            server.errors);
     snprintf(expected, sizeof expected, "listening on 127.0.0.1:%d\nserved 3 %s\n", server.port,
              http ? "requests" : "clients, 30 bytes");
-    expect(strcmp(server.output, expected) == 0,
-           "3 clients later, '%s' was expected on stdout, but there was '%.200s'", expected,
-           server.output);
+    expect(
+        strcmp(server.output, expected) == 0,
+        "3 clients later, '%s' was expected on stdout, but there was '%.200s' (are the totals in "
+        "memory that all share who count?)",
+        expected, server.output);
 }
 
 /* --- /proc --- */
