@@ -1,6 +1,6 @@
 # 04-poll/chat
 # who half-closes gets the rest
-# did not read and half-closed while .* and then got only the first
+# bytes were missing or wrong
 # A client whose end of file has come is closed at once, whatever it is owed.
 /^static void client_readable/,/^}/{
     /else if (got == 0 && client->owed)/d

@@ -1,6 +1,6 @@
 # 04-poll/swap
 # a crowd that has left costs the last one nothing
-# poll() still looks at their places
+# still looks at their places
 # Who leaves leaves a hole (-1), which the next one gets; but the array never becomes shorter.
 /^static int watch(/,/^}/{
     /^{/a\

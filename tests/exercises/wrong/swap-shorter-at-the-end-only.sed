@@ -1,6 +1,6 @@
 # 04-poll/swap
 # nor twenty who are left, from anywhere
-# poll() still looks at their places
+# still looks at their places
 # The array becomes shorter only when the last in it leave; all other places stay empty.
 /^static void unwatch(/,/^}/{
     /^{/,/^}/c\
