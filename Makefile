@@ -129,7 +129,7 @@ SOLUTIONS := $(patsubst %.c,$(BUILD)/solutions/%,$(subst /solutions/,/,$(call ex
 define one_file
 $(BUILD)/$(1)/$(2): $(dir $(2))$(1)/$(notdir $(2)).c $(FLAGS) $(filter $(BUILD)/kit/$(dir $(2))%,$(KITS))
 	$$(call say,CC) mkdir -p $$(@D); $$(COMPILE) $$(LDFLAGS) \
-		-I$(BUILD)/kit/$(dir $(2)) -o $$@ $$(filter-out $(FLAGS),$$^) -pthread
+		-I$(BUILD)/kit/$(dir $(2)) -o $$@ $$(filter-out $$(FLAGS),$$^) -pthread
 endef
 $(foreach e,$(EXERCISES),$(eval $(call one_file,exercises,$(e:$(BUILD)/exercises/%=%))))
 $(foreach e,$(SOLUTIONS),$(eval $(call one_file,solutions,$(e:$(BUILD)/solutions/%=%))))
