@@ -29,14 +29,14 @@ void confine_begin(void);
 /* Confines the calling process, which is about to become the program. A process_prepare(). */
 void confine_program(void);
 
-/* Gives the folder and all in it to the user that the program will be. */
+/* Gives the folder, not what is in it, to the user that the program will be. */
 void confine_give(const char *folder);
 
 /* Why the processes below this one have to be stopped: too many of them, or too much memory. NULL
  * while they keep to their limits. */
 const char *confine_violation(void);
 
-/* Kills all processes below this one, and waits for them. Returns how many there were. */
-int confine_sweep(void);
+/* Kills all processes below this one, and waits for them. */
+void confine_sweep(void);
 
 #endif

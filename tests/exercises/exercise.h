@@ -73,12 +73,12 @@ void finish_check(void);
 
 /* --- checks that several exercises share --- */
 
-/* Of an echo server started with args: bytes come back exactly, a client that half-closes gets all
- * it is owed, and, if others are served beside it, one that does not read holds up nobody. */
+/* Of an echo server started with args: bytes come back exactly, and a client that half-closes gets
+ * all it is owed. */
 void echoes_exactly(const char *args);
 
 /* Started with args, serves 3 clients of 10 bytes (an HTTP server: 3 requests for /health), ends
- * after SIGTERM though another client is connected, and prints nothing but the two lines. */
+ * with exit status 0 after SIGTERM, and prints nothing but the two lines. */
 void ends_in_order(const char *args);
 
 /* Of a server with the option --idle MS: who says nothing for so long is closed. */

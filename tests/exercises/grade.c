@@ -96,14 +96,16 @@ static void remove_folder(const char *path)
         ;
 }
 
-/* What the program's user, who is nobody else, has left elsewhere. */
+/* What the program's user has left elsewhere, since the grader was started: an older file with that
+ * number is somebody's. */
 static void remove_files_of_user(void)
 {
-    char user[16];
+    char user[16], started[80];
     snprintf(user, sizeof user, "%ld", (long)confinement.user);
+    snprintf(started, sizeof started, "%s/started", work);
     if (confinement.user > 0)
         run_tool((const char *const[]){"/usr/bin/find", "/tmp", "/var/tmp", "/dev/shm", "-xdev",
-                                       "-user", user, "-delete", NULL});
+                                       "-user", user, "-cnewer", started, "-delete", NULL});
 }
 
 static bool copy_file(const char *from, const char *to)
@@ -413,7 +415,7 @@ static void supervise(const struct exercise *exercise, const char *folder, struc
     remove_folder(scratch);
     remove_files_of_user();
     if (getppid() != grader)
-        rmdir(work); /* it was killed, and will not */
+        remove_folder(work); /* it was killed, and will not */
     outcome->finished = !interrupted;
 }
 
@@ -647,9 +649,8 @@ static void read_options(int argc, char **argv)
             exit(2);
         }
     struct stat status;
-    if (stat(options.submission, &status) < 0 ||
-        (!S_ISDIR(status.st_mode) && (errno = ENOTDIR) != 0)) {
-        fprintf(stderr, "grade: %s: %s\n", options.submission, strerror(errno));
+    if (stat(options.submission, &status) < 0 || !S_ISDIR(status.st_mode)) {
+        fprintf(stderr, "grade: %s is no folder\n", options.submission);
         exit(2);
     }
 }
@@ -693,5 +694,9 @@ int main(int argc, char **argv)
         die(work);
     grader = getpid();
     atexit(clean_up);
+    snprintf(scratch, sizeof scratch, "%s/started", work);
+    int started = open(scratch, O_CREAT | O_WRONLY | O_EXCL, 0600);
+    if (started < 0 || close(started) < 0)
+        die(scratch);
     return is_proof() ? prove_ours(exercises, count) : grade_readers(exercises, count);
 }
