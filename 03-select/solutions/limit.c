@@ -179,8 +179,7 @@ static void client_ready(struct server *server, int fd)
         client_readable(server, fd);
 }
 
-/* The limit is looked at before each accept(), not only before each wait: several may come at once.
- */
+/* The limit is looked at before each accept(), not only before each wait: many may come at once. */
 static void accept_clients(struct server *server)
 {
     server->paused = false;

@@ -197,9 +197,7 @@ static void accept_clients(struct server *server)
     watch(server, server->listener, server->paused ? 0 : POLLIN);
 }
 
-/* Your work: entries may move while you go through them. In which direction is one of them missed,
- * and costs it a round?
- */
+/* Your work: entries may move while you go through them. In which direction is one missed? */
 static void serve(struct server *server)
 {
     server->highest = -1; /* watch() fills in the array from entry 0 on */

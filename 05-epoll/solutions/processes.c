@@ -278,8 +278,7 @@ static bool replace(pid_t pids[], pid_t from, pid_t to)
     return false;
 }
 
-/* Keeps so many workers running until a signal comes, which also ends waitpid(): see on_signal().
- */
+/* Keeps that many workers running until a signal comes; it ends waitpid(), too: see on_signal(). */
 static void supervise(struct server *server, pid_t pids[], int workers)
 {
     for (int running = 0; !stopping;) {
