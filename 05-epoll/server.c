@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,12 +19,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
-enum { BUFFER_SIZE = 64 * 1024 };
-enum { MAX_DESCRIPTORS = 1 << 20 }; /* Linux's default ceiling (fs.nr_open) */
-enum { RETRY_MS = 100 };
 enum { MAX_EVENTS = 256, FAIR_SHARE = 4 }; /* taken from one wait; read from one client */
+enum { BUFFER_SIZE = 64 * 1024, RETRY_MS = 100 };
+enum { MAX_DESCRIPTORS = 1 << 20 }; /* Linux's default ceiling (fs.nr_open) */
 
 /* All zero while the descriptor belongs to nobody. */
 struct client {
@@ -33,12 +34,13 @@ struct client {
 };
 
 struct server {
-    int listener;
+    const char *host;
+    int port, listener;
     struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
     int watcher;                            /* the kernel's list of whom to watch */
     unsigned edge;                          /* the flag for edge-triggered with --edge, else 0 */
-    bool paused; /* no descriptor was free: the listener is not watched */
-    unsigned long long accepted, echoed;
+    bool paused; /* accept() has failed: the listener is not watched for a moment */
+    unsigned long long accepted, closed, echoed;
 };
 
 static volatile sig_atomic_t stopping;
@@ -49,8 +51,9 @@ static void on_signal(int number)
     (void)number;
     stopping = 1;
     /* A signal that comes between the loop's look at `stopping` and its wait would not end that
-     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
-    alarm(1);
+     * wait. So ring again every 100 ms, until the program has ended: SIGALRM lands here, too.
+     * (That list has alarm(), not setitimer(); but both are bare system calls.) */
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 100000}, NULL);
 }
 
 static void catch_signals(void)
@@ -73,9 +76,10 @@ static _Noreturn void usage(const char *wrong)
     exit(wrong ? 2 : 0);
 }
 
-static _Noreturn void fail(const char *call)
+/* Ends a start that has failed: says at which call, and why. */
+static _Noreturn void fail(const struct server *server, const char *call)
 {
-    fprintf(stderr, "server: %s: %s\n", call, strerror(errno));
+    fprintf(stderr, "server: %s:%d: %s: %s\n", server->host, server->port, call, strerror(errno));
     exit(1);
 }
 
@@ -84,28 +88,24 @@ static bool is_port(const char *text)
     return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= 65535;
 }
 
-static int listen_on(const char *host, int port)
+static void listen_on(struct server *server)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server->port)};
     socklen_t size = sizeof address;
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        usage(host);
+    if (inet_pton(AF_INET, server->host, &address.sin_addr) != 1)
+        usage(server->host);
 
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, fd = server->listener = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
-        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
-        exit(1);
-    }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        fail(server, "listen");
+    server->port = ntohs(address.sin_port); /* PORT 0: which one is it? */
 }
 
-/* ADD registers fd, until it is closed. MOD changes events, and reports anew what is there. */
+/* ADD registers fd, until DEL or close(). MOD changes events, and reports anew what is there. */
 static bool watch(struct server *server, int operation, int fd, unsigned events)
 {
     struct epoll_event event = {.events = events | server->edge, .data.fd = fd};
@@ -114,13 +114,12 @@ static bool watch(struct server *server, int operation, int fd, unsigned events)
 
 static void client_open(struct server *server, int fd)
 {
-    if (fd >= MAX_DESCRIPTORS || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
-        !watch(server, EPOLL_CTL_ADD, fd, EPOLLIN)) {
+    if (fd < MAX_DESCRIPTORS && fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
+        watch(server, EPOLL_CTL_ADD, fd, EPOLLIN)) {
+        server->clients[fd].open = true;
+        server->accepted++;
+    } else
         close(fd);
-        return;
-    }
-    server->clients[fd].open = true;
-    server->accepted++;
 }
 
 static void client_close(struct server *server, int fd)
@@ -128,10 +127,11 @@ static void client_close(struct server *server, int fd)
     free(server->clients[fd].owed);
     server->clients[fd] = (struct client){0};
     close(fd);
+    server->closed++;
 }
 
-/* Sends back what is owed, or as much of it as the socket takes now. */
-static void client_writable(struct server *server, int fd)
+/* Sends back what is owed, or what of it the socket takes now. Returns whether all is gone. */
+static bool client_writable(struct server *server, int fd)
 {
     struct client *client = &server->clients[fd];
     while (client->sent < client->length) {
@@ -140,27 +140,29 @@ static void client_writable(struct server *server, int fd)
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
                 client_close(server, fd); /* it left without waiting for its bytes */
-            return;
+            return false;
         }
         client->sent += (size_t)n;
         server->echoed += (size_t)n;
     }
     free(client->owed);
     client->owed = NULL;
+    return true;
 }
 
-static void client_readable(struct server *server, int fd)
+/* Returns whether something came, and has been sent back already. */
+static bool client_readable(struct server *server, int fd)
 {
     char *bytes = malloc(BUFFER_SIZE);
     ssize_t got = bytes ? recv(fd, bytes, BUFFER_SIZE, 0) : -1; /* no memory: errno is ENOMEM */
     if (got > 0) {
         server->clients[fd] = (struct client){.open = true, .owed = bytes, .length = (size_t)got};
-        client_writable(server, fd); /* there is nearly always room: no need to ask first */
-        return;
+        return client_writable(server, fd); /* there is nearly always room: no need to ask first */
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR))
         client_close(server, fd); /* 0: end of file, and nothing is owed; -1: it is lost */
     free(bytes);
+    return false;
 }
 
 /* A client that is owed bytes is not read until they are gone. So it costs one buffer at most,
@@ -170,53 +172,43 @@ static void client_ready(struct server *server, int fd)
     struct client *client = &server->clients[fd];
     bool was_owed = client->owed;
     int share = server->edge ? FAIR_SHARE : 1;
-    unsigned long long before;
-    do { /* edge-triggered: while bytes move; if none do, recv() or send() said EAGAIN */
-        before = server->echoed;
-        if (client->owed)
-            client_writable(server, fd);
-        else
-            client_readable(server, fd);
-    } while (client->open && server->echoed > before && --share > 0);
+    /* edge-triggered: until recv() or send() say EAGAIN */
+    while (share > 0 && (client->owed ? client_writable(server, fd) : client_readable(server, fd)))
+        share--;
     bool again = server->edge && share == 0; /* its share is used up: have the rest reported anew */
     if (client->open && (again || was_owed != (client->owed != NULL)) &&
         !watch(server, EPOLL_CTL_MOD, fd, client->owed ? EPOLLOUT : EPOLLIN))
         client_close(server, fd);
 }
 
+/* Takes all clients that are there. One that has left already (ECONNABORTED) is passed over. */
 static void accept_clients(struct server *server)
 {
-    bool was_paused = server->paused;
-    for (;;) {
-        int fd = accept(server->listener, NULL, NULL);
-        /* No descriptor is free? Clients in the kernel's queue keep the listener ready, so every
-         * wait would end at once. Stop watching it, and try again after RETRY_MS. */
-        server->paused =
-            fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
-        if (fd >= 0)
+    int lost = 0;
+    for (int fd = 0; fd >= 0 || (errno == ECONNABORTED && ++lost < SOMAXCONN);)
+        if ((fd = accept(server->listener, NULL, NULL)) >= 0)
             client_open(server, fd);
-        else if (errno == EAGAIN || server->paused)
-            break;
-        /* any other error: this client left before we got to it; on to the next */
-    }
-    if (server->paused != was_paused &&
-        !watch(server, EPOLL_CTL_MOD, server->listener, server->paused ? 0 : EPOLLIN))
-        fail("listener");
+    /* EAGAIN: nobody is left. Else no descriptor is free, say: clients in the kernel's queue keep
+     * the listener ready, so every wait would end at once. Look away, and try after RETRY_MS. */
+    bool pausing = errno != EAGAIN;
+    if (pausing != server->paused &&
+        watch(server, pausing ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, server->listener, EPOLLIN))
+        server->paused = pausing; /* if that has failed, it is tried again */
 }
 
 static void serve(struct server *server)
 {
     server->watcher = epoll_create1(0);
     if (server->watcher < 0 || !watch(server, EPOLL_CTL_ADD, server->listener, EPOLLIN))
-        fail("watcher");
+        fail(server, "watcher");
+    if (dprintf(STDOUT_FILENO, "listening on %s:%d\n", server->host, server->port) < 0 && !stopping)
+        fail(server, "stdout");
     while (!stopping) {
         struct epoll_event events[MAX_EVENTS];
         int wait_ms = server->paused ? RETRY_MS : -1;
         int ready = epoll_wait(server->watcher, events, MAX_EVENTS, wait_ms);
-        if (ready < 0 && errno == EINTR)
-            continue;
-        if (ready < 0)
-            fail("epoll_wait");
+        if (ready < 0 && !stopping) /* no memory, say: try again, but do not spin */
+            poll(NULL, 0, RETRY_MS);
         bool knocking = server->paused;
         for (int i = 0; i < ready; i++)
             if (events[i].data.fd == server->listener)
@@ -231,29 +223,34 @@ static void serve(struct server *server)
 int main(int argc, char **argv)
 {
     static struct server server; /* large, but a page of it takes memory only once it is touched */
-    const char *host = "127.0.0.1";
-    int port = -1;
+    const char *port = NULL;
+    server.host = "127.0.0.1";
+    catch_signals(); /* first of all: however early a signal comes, it is not lost */
+    /* Is stdin, stdout or stderr closed? A client would get its number, and our lines. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             usage(NULL);
         else if (strcmp(argv[i], "--edge") == 0)
             server.edge = EPOLLET;
         else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
-            host = argv[++i];
-        else if (is_port(argv[i]) && port < 0)
-            port = (int)strtol(argv[i], NULL, 10);
+            server.host = argv[++i];
+        else if (is_port(argv[i]) && !port)
+            port = argv[i];
         else
             usage(argv[i]);
     }
-    catch_signals();
-    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    server.port = port ? (int)strtol(port, NULL, 10) : 8000;
+    listen_on(&server);
     serve(&server);
 
-    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+    for (int fd = 0; server.closed < server.accepted; fd++)
         if (server.clients[fd].open)
             client_close(&server, fd);
     close(server.watcher);
     close(server.listener);
-    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    dprintf(STDOUT_FILENO, "served %llu clients, %llu bytes\n", server.accepted, server.echoed);
     return 0;
 }

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { PLENTY = 120 /* seconds a test may take on a slow, busy machine */ };
@@ -174,6 +173,58 @@ START_TEST(two_thousand_at_once)
 }
 END_TEST
 
+/* --- 03 to 06: a wait that fails --- */
+
+/* Has every wait of the server fail as without memory, and writes each to a file: until
+ * process_end() of what is returned. */
+static struct process fail_waits(const char *log)
+{
+    static const char *const calls[] = {[3] = "select,?pselect6",
+                                        [4] = "?poll,?ppoll",
+                                        [5] = "?epoll_wait,?epoll_pwait",
+                                        [6] = "?epoll_wait,?epoll_pwait"};
+    const char *call = calls[subject.chapter];
+    char options[256];
+    snprintf(options, sizeof options, "-o %s -e trace=%s --inject=%s:error=ENOMEM", log, call,
+             call);
+    return strace_attach(server.pid, options);
+}
+
+/* Nobody is lost, and it does not spin. 03 and 04 go on with asking all; 05 and 06 know nobody to
+ * ask, and serve when they can wait again. */
+START_TEST(failing_wait)
+{
+    enum { CLIENTS = 5, MOST_A_SECOND = 50 };
+    char path[] = "/tmp/trace-XXXXXX";
+    int *fds = connect_many(CLIENTS), file = mkstemp(path);
+    ck_assert(file >= 0);
+    close(file);
+    double start = now();
+    struct process strace = fail_waits(path);
+    if (strace.status != -1)
+        fprintf(stderr, "failing_wait: skipped, strace does not work here\n");
+    else {
+        for (int i = 0; i < CLIENTS; i++)
+            ck_assert(client_asks(fds[i]));
+        int next = connect_client();
+        ck_assert(client_asks(next));
+        for (int i = 0; i < CLIENTS && subject.chapter <= 4; i++)
+            ck_assert_msg(client_is_answered(fds[i]), "client %d is not served", i);
+        sleep_for(1);
+        process_end(&strace, SIGTERM);
+        int failed = lines_of_file(path);
+        ck_assert_msg(failed > 0 && failed < (now() - start) * MOST_A_SECOND,
+                      "%d waits have failed in %.1f s", failed, now() - start);
+        for (int i = 0; i < CLIENTS && subject.chapter > 4; i++)
+            ck_assert_msg(client_is_answered(fds[i]), "client %d is lost", i);
+        ck_assert_msg(client_is_answered(next), "the next one is not served");
+        close(next);
+    }
+    unlink(path);
+    reset_all(fds, CLIENTS);
+}
+END_TEST
+
 /* --- 05, 06 --- */
 
 START_TEST(ten_thousand_at_once)
@@ -317,6 +368,39 @@ START_TEST(no_ticks_unless_asked_for)
 }
 END_TEST
 
+/* Puts bytes into the pipe that the server prints to, until it is full. */
+static void fill_pipe(int read_end)
+{
+    char path[64], bytes[512] = "";
+    snprintf(path, sizeof path, "/proc/self/fd/%d", read_end);
+    int fd = open(path, O_WRONLY | O_NONBLOCK);
+    ck_assert_int_ge(fd, 0);
+    while (write(fd, bytes, sizeof bytes) > 0)
+        ;
+    close(fd);
+}
+
+/* Nobody reads the ticks, and the pipe is full: they are dropped, and clients are served. */
+START_TEST(ticks_wait_for_nobody)
+{
+#ifdef __linux__
+    char args[64], bytes[4096];
+    snprintf(args, sizeof args, "%s --tick", subject.args);
+    struct process ticking = server_start(subject.server, args, 0);
+    int fd = client_connect(ticking.port);
+    ck_assert_int_ge(fd, 0);
+    fill_pipe(ticking.output_fd);
+    for (double end = now() + 2.5; now() < end; sleep_for(0.1))
+        ck_assert_msg(client_echo(fd, "meanwhile"), "the server waits for who reads its ticks");
+    while (read(ticking.output_fd, bytes, sizeof bytes) > 0)
+        ;
+    wait_for_text(&ticking, ticking.output, "\n1 clients\n");
+    close(fd);
+    ck_assert_int_eq(process_end(&ticking, SIGTERM), 0);
+#endif
+}
+END_TEST
+
 Suite *lesson_suite(void)
 {
     Suite *suite = suite_create("lesson");
@@ -339,11 +423,14 @@ Suite *lesson_suite(void)
     }
     if (subject.chapter == 4)
         tcase_add_test(lesson, two_thousand_at_once);
+    if (subject.chapter >= 3)
+        tcase_add_test(lesson, failing_wait);
     if (subject.chapter >= 5)
         tcase_add_test(lesson, ten_thousand_at_once);
     if (subject.chapter == 6) {
         tcase_add_test(lesson, ticks_count_the_clients);
         tcase_add_test(lesson, no_ticks_unless_asked_for);
+        tcase_add_test(lesson, ticks_wait_for_nobody);
     }
     if (strstr(subject.args, "--edge"))
         tcase_add_test(lesson, edge_triggered_reads_in_shares);

@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,12 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 enum { BUFFER_SIZE = 16 * 1024 }; /* on each thread's stack, for as long as its client stays */
 
 struct server {
-    int listener;
+    const char *host;
+    int port, listener;
     unsigned long long accepted; /* the main thread's own */
     atomic_ullong echoed;
     pthread_mutex_t lock; /* of all below, and of what the list holds */
@@ -45,8 +48,9 @@ static void on_signal(int number)
     (void)number;
     stopping = 1;
     /* A signal that comes between the loop's look at `stopping` and its wait would not end that
-     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
-    alarm(1);
+     * wait. So ring again every 100 ms, until the program has ended: SIGALRM lands here, too.
+     * (That list has alarm(), not setitimer(); but both are bare system calls.) */
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 100000}, NULL);
 }
 
 static void catch_signals(void)
@@ -69,30 +73,33 @@ static _Noreturn void usage(const char *wrong)
     exit(wrong ? 2 : 0);
 }
 
+/* Ends a start that has failed: says at which call, and why. */
+static _Noreturn void fail(const struct server *server, const char *call)
+{
+    fprintf(stderr, "server: %s:%d: %s: %s\n", server->host, server->port, call, strerror(errno));
+    exit(1);
+}
+
 static bool is_port(const char *text)
 {
     return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= 65535;
 }
 
-static int listen_on(const char *host, int port)
+static void listen_on(struct server *server)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server->port)};
     socklen_t size = sizeof address;
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        usage(host);
+    if (inet_pton(AF_INET, server->host, &address.sin_addr) != 1)
+        usage(server->host);
 
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, fd = server->listener = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
-        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
-        exit(1);
-    }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        fail(server, "listen");
+    server->port = ntohs(address.sin_port); /* PORT 0: which one is it? */
 }
 
 /* Sends all of it, however many calls that takes. Returns false when the client is lost. */
@@ -209,14 +216,15 @@ static void end_clients(struct server *server)
 
 static void serve(struct server *server)
 {
+    if (dprintf(STDOUT_FILENO, "listening on %s:%d\n", server->host, server->port) < 0 && !stopping)
+        fail(server, "stdout");
     while (!stopping) {
         int fd = accept(server->listener, NULL, NULL); /* waits until somebody connects */
         if (fd >= 0) {
             server->accepted++;
             client_open(server, fd);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            sleep(1); /* no descriptor is free; accept() fails at once and does not wait for one */
-        /* any other error: this client left before we got to it; on to the next */
+        } else if (!stopping)
+            sleep(1); /* no descriptor is free? then accept() fails at once, and waits for none */
     }
     end_clients(server);
 }
@@ -225,23 +233,28 @@ int main(int argc, char **argv)
 {
     static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER,
                                    .none = PTHREAD_COND_INITIALIZER};
-    const char *host = "127.0.0.1";
-    int port = -1;
+    const char *port = NULL;
+    server.host = "127.0.0.1";
+    catch_signals(); /* first of all: however early a signal comes, it is not lost */
+    /* Is stdin, stdout or stderr closed? A client would get its number, and our lines. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             usage(NULL);
         else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
-            host = argv[++i];
-        else if (is_port(argv[i]) && port < 0)
-            port = (int)strtol(argv[i], NULL, 10);
+            server.host = argv[++i];
+        else if (is_port(argv[i]) && !port)
+            port = argv[i];
         else
             usage(argv[i]);
     }
-    catch_signals();
-    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    server.port = port ? (int)strtol(port, NULL, 10) : 8000;
+    listen_on(&server);
     serve(&server);
 
     close(server.listener);
-    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    dprintf(STDOUT_FILENO, "served %llu clients, %llu bytes\n", server.accepted, server.echoed);
     return 0;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,11 +30,12 @@ struct client {
 };
 
 struct server {
-    int listener;
+    const char *host;
+    int port, listener;
     struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
     int highest;                            /* the highest descriptor in use */
     int pause;                              /* after a round in vain, in milliseconds */
-    unsigned long long accepted, echoed;
+    unsigned long long accepted, closed, echoed;
 };
 
 static volatile sig_atomic_t stopping;
@@ -44,8 +46,9 @@ static void on_signal(int number)
     (void)number;
     stopping = 1;
     /* A signal that comes between the loop's look at `stopping` and its wait would not end that
-     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
-    alarm(1);
+     * wait. So ring again every 100 ms, until the program has ended: SIGALRM lands here, too.
+     * (That list has alarm(), not setitimer(); but both are bare system calls.) */
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 100000}, NULL);
 }
 
 static void catch_signals(void)
@@ -69,42 +72,44 @@ static _Noreturn void usage(const char *wrong)
     exit(wrong ? 2 : 0);
 }
 
+/* Ends a start that has failed: says at which call, and why. */
+static _Noreturn void fail(const struct server *server, const char *call)
+{
+    fprintf(stderr, "server: %s:%d: %s: %s\n", server->host, server->port, call, strerror(errno));
+    exit(1);
+}
+
 static bool is_number(const char *text, long most)
 {
     return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= most;
 }
 
-static int listen_on(const char *host, int port)
+static void listen_on(struct server *server)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server->port)};
     socklen_t size = sizeof address;
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        usage(host);
+    if (inet_pton(AF_INET, server->host, &address.sin_addr) != 1)
+        usage(server->host);
 
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, fd = server->listener = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
-        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
-        exit(1);
-    }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        fail(server, "listen");
+    server->port = ntohs(address.sin_port); /* PORT 0: which one is it? */
 }
 
 static void client_open(struct server *server, int fd)
 {
-    if (fd >= MAX_DESCRIPTORS || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+    if (fd < MAX_DESCRIPTORS && fcntl(fd, F_SETFL, O_NONBLOCK) == 0) {
+        server->clients[fd].open = true;
+        server->accepted++;
+        if (fd > server->highest)
+            server->highest = fd;
+    } else
         close(fd);
-        return;
-    }
-    server->clients[fd].open = true;
-    server->accepted++;
-    if (fd > server->highest)
-        server->highest = fd;
 }
 
 static void client_close(struct server *server, int fd)
@@ -112,12 +117,13 @@ static void client_close(struct server *server, int fd)
     free(server->clients[fd].owed);
     server->clients[fd] = (struct client){0};
     close(fd);
+    server->closed++;
     while (server->highest > server->listener && !server->clients[server->highest].open)
         server->highest--;
 }
 
-/* Sends back what is owed, or as much of it as the socket takes now. */
-static void client_writable(struct server *server, int fd)
+/* Sends back what is owed, or what of it the socket takes now. Returns whether all is gone. */
+static bool client_writable(struct server *server, int fd)
 {
     struct client *client = &server->clients[fd];
     while (client->sent < client->length) {
@@ -126,27 +132,29 @@ static void client_writable(struct server *server, int fd)
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
                 client_close(server, fd); /* it left without waiting for its bytes */
-            return;
+            return false;
         }
         client->sent += (size_t)n;
         server->echoed += (size_t)n;
     }
     free(client->owed);
     client->owed = NULL;
+    return true;
 }
 
-static void client_readable(struct server *server, int fd)
+/* Returns whether something came, and has been sent back already. */
+static bool client_readable(struct server *server, int fd)
 {
     char *bytes = malloc(BUFFER_SIZE);
     ssize_t got = bytes ? recv(fd, bytes, BUFFER_SIZE, 0) : -1; /* no memory: errno is ENOMEM */
     if (got > 0) {
         server->clients[fd] = (struct client){.open = true, .owed = bytes, .length = (size_t)got};
-        client_writable(server, fd); /* there is nearly always room: no need to ask first */
-        return;
+        return client_writable(server, fd); /* there is nearly always room: no need to ask first */
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR))
         client_close(server, fd); /* 0: end of file, and nothing is owed; -1: it is lost */
     free(bytes);
+    return false;
 }
 
 /* A client that is owed bytes is not read until they are gone. So it costs one buffer at most,
@@ -162,15 +170,10 @@ static void client_ready(struct server *server, int fd)
 
 static void accept_clients(struct server *server)
 {
-    for (;;) {
-        int fd = accept(server->listener, NULL, NULL);
-        if (fd >= 0)
-            client_open(server, fd);
-        else if (errno == EAGAIN || errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-                 errno == ENOMEM)
-            break; /* nobody there, or no descriptor free: then they wait in the kernel's queue */
-        /* any other error: this client left before we got to it; on to the next */
-    }
+    /* -1: nobody there, or no descriptor free: whoever comes waits in the kernel's queue meanwhile
+     */
+    for (int fd; (fd = accept(server->listener, NULL, NULL)) >= 0;)
+        client_open(server, fd);
 }
 
 /* Sleeps, but not through a signal: then it returns at once, and serve() looks at `stopping`. */
@@ -184,6 +187,8 @@ static void rest(int milliseconds)
 static void serve(struct server *server)
 {
     server->highest = server->listener;
+    if (dprintf(STDOUT_FILENO, "listening on %s:%d\n", server->host, server->port) < 0 && !stopping)
+        fail(server, "stdout");
     while (!stopping) {
         unsigned long long before = server->accepted + server->echoed;
         accept_clients(server);
@@ -198,29 +203,34 @@ static void serve(struct server *server)
 int main(int argc, char **argv)
 {
     static struct server server; /* large, but a page of it takes memory only once it is touched */
-    const char *host = "127.0.0.1";
-    int port = -1;
+    const char *port = NULL;
+    server.host = "127.0.0.1";
     server.pause = 10;
+    catch_signals(); /* first of all: however early a signal comes, it is not lost */
+    /* Is stdin, stdout or stderr closed? A client would get its number, and our lines. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             usage(NULL);
         else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
-            host = argv[++i];
+            server.host = argv[++i];
         else if (strcmp(argv[i], "--pause") == 0 && i + 1 < argc && is_number(argv[i + 1], 1000))
             server.pause = (int)strtol(argv[++i], NULL, 10);
-        else if (is_number(argv[i], 65535) && port < 0)
-            port = (int)strtol(argv[i], NULL, 10);
+        else if (is_number(argv[i], 65535) && !port)
+            port = argv[i];
         else
             usage(argv[i]);
     }
-    catch_signals();
-    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    server.port = port ? (int)strtol(port, NULL, 10) : 8000;
+    listen_on(&server);
     serve(&server);
 
-    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+    for (int fd = 0; server.closed < server.accepted; fd++)
         if (server.clients[fd].open)
             client_close(&server, fd);
     close(server.listener);
-    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    dprintf(STDOUT_FILENO, "served %llu clients, %llu bytes\n", server.accepted, server.echoed);
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -17,12 +18,12 @@
 #include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER_SIZE = 64 * 1024 };
+enum { BUFFER_SIZE = 64 * 1024, RETRY_MS = 100 };
 enum { MAX_DESCRIPTORS = FD_SETSIZE };
-enum { RETRY_MS = 100 };
 enum { LONGEST_IDLE_MS = 3600 * 1000 };
 
 /* All zero while the descriptor belongs to nobody. */
@@ -34,13 +35,14 @@ struct client {
 };
 
 struct server {
-    int listener;
+    const char *host;
+    int port, listener;
     struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
     int highest;                            /* the highest descriptor in use */
     long idle_ms;                           /* close who is silent for so long; 0: nobody */
-    bool paused;  /* no descriptor was free: the listener is not watched */
+    bool paused;  /* accept() has failed: the listener is not watched for a moment */
     bool refused; /* a client has been turned away, and stderr says so */
-    unsigned long long accepted, echoed;
+    unsigned long long accepted, closed, echoed;
 };
 
 static volatile sig_atomic_t stopping;
@@ -51,8 +53,9 @@ static void on_signal(int number)
     (void)number;
     stopping = 1;
     /* A signal that comes between the loop's look at `stopping` and its wait would not end that
-     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
-    alarm(1);
+     * wait. So ring again every 100 ms, until the program has ended: SIGALRM lands here, too.
+     * (That list has alarm(), not setitimer(); but both are bare system calls.) */
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 100000}, NULL);
 }
 
 static void catch_signals(void)
@@ -76,9 +79,10 @@ static _Noreturn void usage(const char *wrong)
     exit(wrong ? 2 : 0);
 }
 
-static _Noreturn void fail(const char *call)
+/* Ends a start that has failed: says at which call, and why. */
+static _Noreturn void fail(const struct server *server, const char *call)
 {
-    fprintf(stderr, "server: %s: %s\n", call, strerror(errno));
+    fprintf(stderr, "server: %s:%d: %s: %s\n", server->host, server->port, call, strerror(errno));
     exit(1);
 }
 
@@ -96,30 +100,28 @@ static long long now_ms(void)
     return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int listen_on(const char *host, int port)
+static void listen_on(struct server *server)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server->port)};
     socklen_t size = sizeof address;
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        usage(host);
+    if (inet_pton(AF_INET, server->host, &address.sin_addr) != 1)
+        usage(server->host);
 
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, fd = server->listener = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
-        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
-        exit(1);
-    }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        fail(server, "listen");
+    server->port = ntohs(address.sin_port); /* PORT 0: which one is it? */
 }
 
 static void client_open(struct server *server, int fd)
 {
-    if (fd >= MAX_DESCRIPTORS && !server->refused) {
+    /* poll(), of chapter 04, tells whether stderr takes a line: a full pipe would stop us. */
+    if (fd >= MAX_DESCRIPTORS && !server->refused &&
+        poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) > 0) {
         fprintf(stderr, "server: select() ends at %d descriptors: refusing clients\n", FD_SETSIZE);
         server->refused = true;
     }
@@ -140,12 +142,13 @@ static void client_close(struct server *server, int fd)
     free(server->clients[fd].owed);
     server->clients[fd] = (struct client){0};
     close(fd);
+    server->closed++;
     while (server->highest > server->listener && !server->clients[server->highest].open)
         server->highest--;
 }
 
-/* Sends back what is owed, or as much of it as the socket takes now. */
-static void client_writable(struct server *server, int fd)
+/* Sends back what is owed, or what of it the socket takes now. Returns whether all is gone. */
+static bool client_writable(struct server *server, int fd)
 {
     struct client *client = &server->clients[fd];
     while (client->sent < client->length) {
@@ -154,7 +157,7 @@ static void client_writable(struct server *server, int fd)
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
                 client_close(server, fd); /* it left without waiting for its bytes */
-            return;
+            return false;
         }
         client->sent += (size_t)n;
         client->active_ms = now_ms();
@@ -162,21 +165,23 @@ static void client_writable(struct server *server, int fd)
     }
     free(client->owed);
     client->owed = NULL;
+    return true;
 }
 
-static void client_readable(struct server *server, int fd)
+/* Returns whether something came, and has been sent back already. */
+static bool client_readable(struct server *server, int fd)
 {
     char *bytes = malloc(BUFFER_SIZE);
     ssize_t got = bytes ? recv(fd, bytes, BUFFER_SIZE, 0) : -1; /* no memory: errno is ENOMEM */
     if (got > 0) {
         server->clients[fd] = (struct client){
             .open = true, .owed = bytes, .length = (size_t)got, .active_ms = now_ms()};
-        client_writable(server, fd); /* there is nearly always room: no need to ask first */
-        return;
+        return client_writable(server, fd); /* there is nearly always room: no need to ask first */
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR))
         client_close(server, fd); /* 0: end of file, and nothing is owed; -1: it is lost */
     free(bytes);
+    return false;
 }
 
 /* A client that is owed bytes is not read until they are gone. So it costs one buffer at most,
@@ -190,20 +195,16 @@ static void client_ready(struct server *server, int fd)
         client_readable(server, fd);
 }
 
+/* Takes all clients that are there. One that has left already (ECONNABORTED) is passed over. */
 static void accept_clients(struct server *server)
 {
-    for (;;) {
-        int fd = accept(server->listener, NULL, NULL);
-        /* No descriptor is free? Clients in the kernel's queue keep the listener ready, so every
-         * wait would end at once. Stop watching it, and try again after RETRY_MS. */
-        server->paused =
-            fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
-        if (fd >= 0)
+    int lost = 0;
+    for (int fd = 0; fd >= 0 || (errno == ECONNABORTED && ++lost < SOMAXCONN);)
+        if ((fd = accept(server->listener, NULL, NULL)) >= 0)
             client_open(server, fd);
-        else if (errno == EAGAIN || server->paused)
-            break;
-        /* any other error: this client left before we got to it; on to the next */
-    }
+    /* EAGAIN: nobody is left. Else no descriptor is free, say: clients in the kernel's queue keep
+     * the listener ready, so every wait would end at once. Look away, and try after RETRY_MS. */
+    server->paused = errno != EAGAIN;
 }
 
 /* Fills the sets, again for each call, for select() overwrites them. */
@@ -250,8 +251,10 @@ static void serve(struct server *server)
     server->highest = server->listener;
     if (server->listener >= FD_SETSIZE) { /* whoever started us left that many descriptors open */
         errno = EMFILE;
-        fail("select");
+        fail(server, "select");
     }
+    if (dprintf(STDOUT_FILENO, "listening on %s:%d\n", server->host, server->port) < 0 && !stopping)
+        fail(server, "stdout");
     while (!stopping) {
         fd_set readable, writable;
         watch_all(server, &readable, &writable);
@@ -261,10 +264,8 @@ static void serve(struct server *server)
                                 .tv_usec = (suseconds_t)(wait % 1000 * 1000)};
         int ready =
             select(server->highest + 1, &readable, &writable, NULL, wait < 0 ? NULL : &limit);
-        if (ready < 0 && errno == EINTR)
-            continue;
-        if (ready < 0)
-            fail("select");
+        if (ready < 0 && !stopping) /* no memory, say. The sets still name all: ask all, as in 02 */
+            nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
         /* NOLINTNEXTLINE(clang-analyzer-*): the listener is not negative, as the tool fears */
         bool knocking = server->paused || FD_ISSET(server->listener, &readable);
         for (int fd = 0; fd <= server->highest; fd++)
@@ -279,29 +280,34 @@ static void serve(struct server *server)
 int main(int argc, char **argv)
 {
     static struct server server; /* large, but a page of it takes memory only once it is touched */
-    const char *host = "127.0.0.1";
-    int port = -1;
+    const char *port = NULL;
+    server.host = "127.0.0.1";
+    catch_signals(); /* first of all: however early a signal comes, it is not lost */
+    /* Is stdin, stdout or stderr closed? A client would get its number, and our lines. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             usage(NULL);
         else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
-            host = argv[++i];
+            server.host = argv[++i];
         else if (strcmp(argv[i], "--idle") == 0 && i + 1 < argc &&
                  is_number(argv[i + 1], LONGEST_IDLE_MS) && strtol(argv[i + 1], NULL, 10) > 0)
             server.idle_ms = strtol(argv[++i], NULL, 10);
-        else if (is_number(argv[i], 65535) && port < 0)
-            port = (int)strtol(argv[i], NULL, 10);
+        else if (is_number(argv[i], 65535) && !port)
+            port = argv[i];
         else
             usage(argv[i]);
     }
-    catch_signals();
-    server.listener = listen_on(host, port < 0 ? 8000 : port);
+    server.port = port ? (int)strtol(port, NULL, 10) : 8000;
+    listen_on(&server);
     serve(&server);
 
-    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+    for (int fd = 0; server.closed < server.accepted; fd++)
         if (server.clients[fd].open)
             client_close(&server, fd);
     close(server.listener);
-    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    dprintf(STDOUT_FILENO, "served %llu clients, %llu bytes\n", server.accepted, server.echoed);
     return 0;
 }

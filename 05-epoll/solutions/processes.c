@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,13 +19,13 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER_SIZE = 64 * 1024 };
-enum { MAX_DESCRIPTORS = 1 << 20 }; /* Linux's default ceiling (fs.nr_open) */
-enum { RETRY_MS = 100 };
+enum { BUFFER_SIZE = 64 * 1024, RETRY_MS = 100 };
+enum { MAX_DESCRIPTORS = 1 << 20 };          /* Linux's default ceiling (fs.nr_open) */
 enum { MAX_EVENTS = 256, MAX_WORKERS = 64 }; /* taken from one wait; processes */
 
 /* All zero while the descriptor belongs to nobody. */
@@ -40,10 +41,12 @@ struct totals {
 };
 
 struct server {
-    int listener;
+    const char *host;
+    int port, listener;
     struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
+    int highest;                            /* the highest descriptor that a client has had */
     int watcher;                            /* the kernel's list of whom to watch */
-    bool paused; /* no descriptor was free: the listener is not watched */
+    bool paused; /* accept() has failed: the listener is not watched for a moment */
     struct totals *totals;
 };
 
@@ -55,8 +58,9 @@ static void on_signal(int number)
     (void)number;
     stopping = 1;
     /* A signal that comes between the loop's look at `stopping` and its wait would not end that
-     * wait. So ring again a second later, until the program has ended: SIGALRM lands here, too. */
-    alarm(1);
+     * wait. So ring again every 100 ms, until the program has ended: SIGALRM lands here, too.
+     * (That list has alarm(), not setitimer(); but both are bare system calls.) */
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 100000}, NULL);
 }
 
 static void catch_signals(void)
@@ -79,9 +83,10 @@ static _Noreturn void usage(const char *wrong)
     exit(wrong ? 2 : 0);
 }
 
-static _Noreturn void fail(const char *call)
+/* Ends a start that has failed: says at which call, and why. */
+static _Noreturn void fail(const struct server *server, const char *call)
 {
-    fprintf(stderr, "server: %s: %s\n", call, strerror(errno));
+    fprintf(stderr, "server: %s:%d: %s: %s\n", server->host, server->port, call, strerror(errno));
     exit(1);
 }
 
@@ -99,28 +104,24 @@ static int worker_count(const char *text)
     return (int)count;
 }
 
-static int listen_on(const char *host, int port)
+static void listen_on(struct server *server)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server->port)};
     socklen_t size = sizeof address;
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        usage(host);
+    if (inet_pton(AF_INET, server->host, &address.sin_addr) != 1)
+        usage(server->host);
 
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, fd = server->listener = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
-        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
-        exit(1);
-    }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        fail(server, "listen");
+    server->port = ntohs(address.sin_port); /* PORT 0: which one is it? */
 }
 
-/* ADD registers fd, until it is closed. MOD changes events. */
+/* ADD registers fd, until DEL or close(). MOD changes events. */
 static bool watch(struct server *server, int operation, int fd, unsigned events)
 {
     struct epoll_event event = {.events = events, .data.fd = fd};
@@ -135,6 +136,8 @@ static void client_open(struct server *server, int fd)
         return;
     }
     server->clients[fd].open = true;
+    if (fd > server->highest)
+        server->highest = fd;
     atomic_fetch_add(&server->totals->accepted, 1);
 }
 
@@ -145,8 +148,8 @@ static void client_close(struct server *server, int fd)
     close(fd);
 }
 
-/* Sends back what is owed, or as much of it as the socket takes now. */
-static void client_writable(struct server *server, int fd)
+/* Sends back what is owed, or what of it the socket takes now. Returns whether all is gone. */
+static bool client_writable(struct server *server, int fd)
 {
     struct client *client = &server->clients[fd];
     while (client->sent < client->length) {
@@ -155,27 +158,29 @@ static void client_writable(struct server *server, int fd)
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
                 client_close(server, fd); /* it left without waiting for its bytes */
-            return;
+            return false;
         }
         client->sent += (size_t)n;
         atomic_fetch_add(&server->totals->echoed, (size_t)n);
     }
     free(client->owed);
     client->owed = NULL;
+    return true;
 }
 
-static void client_readable(struct server *server, int fd)
+/* Returns whether something came, and has been sent back already. */
+static bool client_readable(struct server *server, int fd)
 {
     char *bytes = malloc(BUFFER_SIZE);
     ssize_t got = bytes ? recv(fd, bytes, BUFFER_SIZE, 0) : -1; /* no memory: errno is ENOMEM */
     if (got > 0) {
         server->clients[fd] = (struct client){.open = true, .owed = bytes, .length = (size_t)got};
-        client_writable(server, fd); /* there is nearly always room: no need to ask first */
-        return;
+        return client_writable(server, fd); /* there is nearly always room: no need to ask first */
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR))
         client_close(server, fd); /* 0: end of file, and nothing is owed; -1: it is lost */
     free(bytes);
+    return false;
 }
 
 /* A client that is owed bytes is not read until they are gone. So it costs one buffer at most,
@@ -203,36 +208,40 @@ static bool watch_listener(struct server *server, bool on)
 
 static void accept_clients(struct server *server)
 {
-    bool was_paused = server->paused;
-    for (;;) {
-        int fd = accept(server->listener, NULL, NULL);
-        /* No descriptor is free? Clients in the kernel's queue keep the listener ready, so every
-         * wait would end at once. Stop watching it, and try again after RETRY_MS. */
-        server->paused =
-            fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
-        if (fd >= 0)
+    int lost = 0;
+    for (int fd = 0; fd >= 0 || (errno == ECONNABORTED && ++lost < SOMAXCONN);)
+        if ((fd = accept(server->listener, NULL, NULL)) >= 0)
             client_open(server, fd);
-        else if (errno == EAGAIN || server->paused)
-            break;
-        /* any other error: this client left before we got to it; on to the next */
-    }
-    if (server->paused != was_paused && !watch_listener(server, !server->paused))
-        fail("listener");
+    /* EAGAIN: nobody is left. Else no descriptor is free, say: clients in the kernel's queue keep
+     * the listener ready, so every wait would end at once. Look away, and try after RETRY_MS. */
+    bool pausing = errno != EAGAIN;
+    if (pausing != server->paused && watch_listener(server, !pausing))
+        server->paused = pausing; /* if that has failed, it is tried again */
+}
+
+/* Each worker has its own; else all would be told, and take, what is for one of them. */
+static void open_watcher(struct server *server)
+{
+    server->watcher = epoll_create1(0);
+    if (server->watcher < 0 || !watch_listener(server, true))
+        fail(server, "watcher");
+}
+
+/* Once for all workers. */
+static void announce(const struct server *server)
+{
+    if (dprintf(STDOUT_FILENO, "listening on %s:%d\n", server->host, server->port) < 0 && !stopping)
+        fail(server, "stdout");
 }
 
 static void serve(struct server *server)
 {
-    server->watcher = epoll_create1(0);
-    if (server->watcher < 0 || !watch_listener(server, true))
-        fail("watcher");
     while (!stopping) {
         struct epoll_event events[MAX_EVENTS];
         int wait_ms = server->paused ? RETRY_MS : -1;
         int ready = epoll_wait(server->watcher, events, MAX_EVENTS, wait_ms);
-        if (ready < 0 && errno == EINTR)
-            continue;
-        if (ready < 0)
-            fail("epoll_wait");
+        if (ready < 0 && !stopping) /* no memory, say: try again, but do not spin */
+            poll(NULL, 0, RETRY_MS);
         bool knocking = server->paused;
         for (int i = 0; i < ready; i++)
             if (events[i].data.fd == server->listener)
@@ -242,7 +251,7 @@ static void serve(struct server *server)
         if (knocking) /* last, so that a descriptor closed just now serves the next at once */
             accept_clients(server);
     }
-    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+    for (int fd = 0; fd <= server->highest; fd++)
         if (server->clients[fd].open)
             client_close(server, fd);
     close(server->watcher);
@@ -255,6 +264,7 @@ static pid_t start_worker(struct server *server)
     pid_t pid = fork();
     if (pid != 0)
         return pid;
+    open_watcher(server);
     serve(server);
     close(server->listener);
     munmap(server->totals, sizeof *server->totals);
@@ -303,35 +313,44 @@ static void end_workers(const pid_t pids[])
             ;
 }
 
-static struct totals *share_totals(void)
+static struct totals *share_totals(const struct server *server)
 {
     struct totals *totals = mmap(NULL, sizeof *totals, PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0); /* all zero */
     if (totals == MAP_FAILED)
-        fail("mmap");
+        fail(server, "mmap");
     return totals;
 }
 
 int main(int argc, char **argv)
 {
     static struct server server; /* large, but a page of it takes memory only once it is touched */
-    const char *host = "127.0.0.1";
-    int port = -1, workers = 1;
+    const char *port = NULL;
+    server.host = "127.0.0.1";
+    int workers = 1;
+    catch_signals(); /* first of all: however early a signal comes, it is not lost */
+    /* Is stdin, stdout or stderr closed? A client would get its number, and our lines. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             usage(NULL);
         else if (strcmp(argv[i], "--workers") == 0 && i + 1 < argc)
             workers = worker_count(argv[++i]);
         else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
-            host = argv[++i];
-        else if (is_port(argv[i]) && port < 0)
-            port = (int)strtol(argv[i], NULL, 10);
+            server.host = argv[++i];
+        else if (is_port(argv[i]) && !port)
+            port = argv[i];
         else
             usage(argv[i]);
     }
-    catch_signals();
-    server.listener = listen_on(host, port < 0 ? 8000 : port);
-    server.totals = share_totals();
+    server.port = port ? (int)strtol(port, NULL, 10) : 8000;
+    listen_on(&server);
+    server.totals = share_totals(&server);
+    if (workers == 1)
+        open_watcher(&server);
+    announce(&server);
     if (workers == 1)
         serve(&server);
     else {
@@ -341,8 +360,8 @@ int main(int argc, char **argv)
     }
 
     close(server.listener);
-    printf("served %llu clients, %llu bytes\n", atomic_load(&server.totals->accepted),
-           atomic_load(&server.totals->echoed));
+    dprintf(STDOUT_FILENO, "served %llu clients, %llu bytes\n",
+            atomic_load(&server.totals->accepted), atomic_load(&server.totals->echoed));
     munmap(server.totals, sizeof *server.totals);
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -20,9 +21,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BUFFER_SIZE = 64 * 1024 };
-enum { MAX_DESCRIPTORS = 1 << 20 }; /* Linux's default ceiling (fs.nr_open) */
-enum { RETRY_MS = 100 };
+enum { BUFFER_SIZE = 64 * 1024, RETRY_MS = 100 };
+enum { MAX_DESCRIPTORS = 1 << 20 };               /* what the systems allow is less, as a rule */
 enum { READ_SIZE = 4096, LINES_MAX = 64 * 1024 }; /* read from standard input; kept until taken */
 enum { MAX_EVENTS = 256 };                        /* taken from one wait */
 
@@ -45,21 +45,33 @@ struct lines {
 };
 
 struct server {
-    int listener;
+    const char *host;
+    int port, listener;
     struct client clients[MAX_DESCRIPTORS]; /* by descriptor: the kernel gives the lowest free */
     int end;                                /* all clients are below this descriptor */
     struct lines lines;
     int watcher; /* the kernel's list of whom to watch */
-    bool paused; /* no descriptor was free: the listener is not watched */
-    unsigned long long accepted, echoed;
+    bool paused; /* accept() has failed: the listener is not watched for a moment */
+    unsigned long long accepted, closed, echoed;
 };
 
-static bool stopping;
+static volatile sig_atomic_t stopping;
+/* Asked before each line: does stdout take it, or is it a full pipe, whose reader sleeps? */
+static struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+/* Only notes the signal: little else is safe in a handler, see signal-safety(7). To end the loop's
+ * wait is left to the queue; this is for a signal that comes before the queue watches it. */
+static void on_signal(int number)
+{
+    (void)number;
+    stopping = 1;
+}
 
 static void catch_signals(void)
 {
-    signal(SIGINT, SIG_IGN); /* the queue sees them all the same */
-    signal(SIGTERM, SIG_IGN);
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: a signal ends a wait */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
 }
 
@@ -74,9 +86,10 @@ static _Noreturn void usage(const char *wrong)
     exit(wrong ? 2 : 0);
 }
 
-static _Noreturn void fail(const char *call)
+/* Ends a start that has failed: says at which call, and why. */
+static _Noreturn void fail(const struct server *server, const char *call)
 {
-    fprintf(stderr, "server: %s: %s\n", call, strerror(errno));
+    fprintf(stderr, "server: %s:%d: %s: %s\n", server->host, server->port, call, strerror(errno));
     exit(1);
 }
 
@@ -85,25 +98,21 @@ static bool is_port(const char *text)
     return *text && !text[strspn(text, "0123456789")] && strtol(text, NULL, 10) <= 65535;
 }
 
-static int listen_on(const char *host, int port)
+static void listen_on(struct server *server)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server->port)};
     socklen_t size = sizeof address;
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        usage(host);
+    if (inet_pton(AF_INET, server->host, &address.sin_addr) != 1)
+        usage(server->host);
 
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, fd = server->listener = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
-        fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
-        exit(1);
-    }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        fail(server, "listen");
+    server->port = ntohs(address.sin_port); /* PORT 0: which one is it? */
 }
 
 /* --- the thread that reads standard input --- */
@@ -166,17 +175,14 @@ static void *read_lines(void *argument)
     return NULL;
 }
 
-/* To be called before any other descriptor is made: if standard input is closed, its number must
- * not become another one's. */
-static void reader_prepare(struct lines *lines)
+static void reader_prepare(struct server *server)
 {
-    if (fcntl(STDIN_FILENO, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != STDIN_FILENO)
-        fail("/dev/null");
+    struct lines *lines = &server->lines;
     if (pipe(lines->stop) < 0)
-        fail("pipe");
+        fail(server, "pipe");
     errno = EMFILE;
     if (lines->stop[0] >= FD_SETSIZE) /* see input_comes() */
-        fail("pipe");
+        fail(server, "pipe");
 }
 
 static void reader_start(struct server *server)
@@ -185,7 +191,7 @@ static void reader_start(struct server *server)
     if ((errno = pthread_mutex_init(&lines->lock, NULL)) ||
         (errno = pthread_cond_init(&lines->room, NULL)) ||
         (errno = pthread_create(&lines->reader, NULL, read_lines, server)))
-        fail("thread");
+        fail(server, "thread");
 }
 
 /* It waits for input, or for room: both have to end. */
@@ -231,10 +237,11 @@ static void client_close(struct server *server, int fd)
     free(server->clients[fd].owed);
     server->clients[fd] = (struct client){0};
     close(fd);
+    server->closed++;
 }
 
-/* Sends back what is owed, or as much of it as the socket takes now. */
-static void client_writable(struct server *server, int fd)
+/* Sends back what is owed, or what of it the socket takes now. Returns whether all is gone. */
+static bool client_writable(struct server *server, int fd)
 {
     struct client *client = &server->clients[fd];
     while (client->sent < client->length) {
@@ -243,27 +250,29 @@ static void client_writable(struct server *server, int fd)
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
                 client_close(server, fd); /* it left without waiting for its bytes */
-            return;
+            return false;
         }
         client->sent += (size_t)n;
         server->echoed += (size_t)n;
     }
     free(client->owed);
     client->owed = NULL;
+    return true;
 }
 
-static void client_readable(struct server *server, int fd)
+/* Returns whether something came, and has been sent back already. */
+static bool client_readable(struct server *server, int fd)
 {
     char *bytes = malloc(BUFFER_SIZE);
     ssize_t got = bytes ? recv(fd, bytes, BUFFER_SIZE, 0) : -1; /* no memory: errno is ENOMEM */
     if (got > 0) {
         server->clients[fd] = (struct client){.open = true, .owed = bytes, .length = (size_t)got};
-        client_writable(server, fd); /* there is nearly always room: no need to ask first */
-        return;
+        return client_writable(server, fd); /* there is nearly always room: no need to ask first */
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR))
         client_close(server, fd); /* 0: end of file, and nothing is owed; -1: it is lost */
     free(bytes);
+    return false;
 }
 
 /* Has the kernel watch for what the client waits for now, if that has changed. */
@@ -320,42 +329,38 @@ static void deliver_lines(struct server *server)
             client_tell(server, fd, bytes, length);
 }
 
+/* Takes all clients that are there. One that has left already (ECONNABORTED) is passed over. */
 static void accept_clients(struct server *server)
 {
-    bool was_paused = server->paused;
-    for (;;) {
-        int fd = accept(server->listener, NULL, NULL);
-        /* No descriptor is free? Clients in the kernel's queue keep the listener ready, so every
-         * wait would end at once. Stop watching it, and try again after RETRY_MS. */
-        server->paused =
-            fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
-        if (fd >= 0)
+    int lost = 0;
+    for (int fd = 0; fd >= 0 || (errno == ECONNABORTED && ++lost < SOMAXCONN);)
+        if ((fd = accept(server->listener, NULL, NULL)) >= 0)
             client_open(server, fd);
-        else if (errno == EAGAIN || server->paused)
-            break;
-        /* any other error: this client left before we got to it; on to the next */
-    }
-    if (server->paused != was_paused &&
-        !watch(server, server->listener, EVFILT_READ, !server->paused))
-        fail("listener");
+    /* EAGAIN: nobody is left. Else no descriptor is free, say: clients in the kernel's queue keep
+     * the listener ready, so every wait would end at once. Look away, and try after RETRY_MS. */
+    bool pausing = errno != EAGAIN;
+    if (pausing != server->paused && watch(server, server->listener, EVFILT_READ, !pausing))
+        server->paused = pausing; /* if that has failed, it is tried again */
 }
 
 static void serve(struct server *server)
 {
     if (!watch(server, server->listener, EVFILT_READ, true))
-        fail("watcher");
+        fail(server, "watcher");
+    while (!stopping && poll(&output, 1, RETRY_MS) == 0)
+        ;
+    if (!stopping && dprintf(STDOUT_FILENO, "listening on %s:%d\n", server->host, server->port) < 0)
+        fail(server, "stdout");
     while (!stopping) {
         struct kevent events[MAX_EVENTS];
         int ready = kevent(server->watcher, NULL, 0, events, MAX_EVENTS,
                            server->paused ? &(struct timespec){0, RETRY_MS * 1000000L} : NULL);
-        if (ready < 0 && errno == EINTR)
-            continue;
-        if (ready < 0)
-            fail("kevent");
+        if (ready < 0 && !stopping) /* no memory, say: try again, but do not spin */
+            poll(NULL, 0, RETRY_MS);
         bool knocking = server->paused;
         for (int i = 0; i < ready; i++)
             if (events[i].filter == EVFILT_SIGNAL)
-                stopping = true;
+                stopping = 1;
             else if ((int)events[i].ident == server->listener)
                 knocking = true;
             else
@@ -369,34 +374,40 @@ static void serve(struct server *server)
 int main(int argc, char **argv)
 {
     static struct server server; /* large, but a page of it takes memory only once it is touched */
-    const char *host = "127.0.0.1";
-    int port = -1;
+    const char *port = NULL;
+    server.host = "127.0.0.1";
+    catch_signals(); /* first of all: however early a signal comes, it is not lost */
+    /* Is stdin, stdout or stderr closed? A client would get its number, and our lines. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             usage(NULL);
         else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc)
-            host = argv[++i];
-        else if (is_port(argv[i]) && port < 0)
-            port = (int)strtol(argv[i], NULL, 10);
+            server.host = argv[++i];
+        else if (is_port(argv[i]) && !port)
+            port = argv[i];
         else
             usage(argv[i]);
     }
-    catch_signals();
-    reader_prepare(&server.lines);
+    server.port = port ? (int)strtol(port, NULL, 10) : 8000;
+    reader_prepare(&server);
     server.watcher = kqueue();
     if (server.watcher < 0 || !watch(&server, SIGINT, EVFILT_SIGNAL, true) ||
         !watch(&server, SIGTERM, EVFILT_SIGNAL, true))
-        fail("kqueue");
-    server.listener = listen_on(host, port < 0 ? 8000 : port);
+        fail(&server, "kqueue");
+    listen_on(&server);
     reader_start(&server);
     serve(&server);
 
     reader_end(&server.lines);
-    for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
+    for (int fd = 0; server.closed < server.accepted; fd++)
         if (server.clients[fd].open)
             client_close(&server, fd);
     close(server.watcher);
     close(server.listener);
-    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    if (poll(&output, 1, 0) > 0)
+        dprintf(STDOUT_FILENO, "served %llu clients, %llu bytes\n", server.accepted, server.echoed);
     return 0;
 }

@@ -3,5 +3,6 @@
 # the edge is told once, however much there is to be read
 # One recv() for each edge, as if it were level-triggered.
 /^static void client_ready/,/^}/{
-    s/ && server->echoed > before && --share > 0/ \&\& server->echoed > before \&\& share == 0/
+    s/while (share > 0/if (share > 0/
+    s/share--;/return;/
 }

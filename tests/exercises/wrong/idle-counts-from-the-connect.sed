@@ -2,7 +2,7 @@
 # a talking client stays
 # each byte puts off the end
 # The time of a client begins when it connects, and its bytes do not put off the end.
-/^static void client_writable/,/^}/{
+/^static bool client_writable/,/^}/{
     /client->active_ms = now_ms();/d
 }
-/^static void client_readable/,/^}/s/\.active_ms = now_ms()/.active_ms = server->clients[fd].active_ms/
+/^static bool client_readable/,/^}/s/\.active_ms = now_ms()/.active_ms = server->clients[fd].active_ms/

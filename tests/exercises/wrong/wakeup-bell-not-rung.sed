@@ -4,7 +4,7 @@
 # The line is put where the server looks after each kevent(), but kevent() does not return for it.
 /^static bool lines_put/,/^}/ {
     /if (!ending && !bell/d
-    /fail("bell")/d
+    /fail(server, "bell")/d
 }
 /^static void serve/,/^}/ {
     s/knocking = server->paused, rung = false/knocking = server->paused/
