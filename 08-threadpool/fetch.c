@@ -68,10 +68,12 @@ static void fetch_readable(struct loop *loop, int fd, unsigned events, void *arg
         finish(fetch, 0, NULL);
     else if (got < 0)
         finish(fetch, 502, "the other server reset the connection");
-    else if (fetch->response.state == HTTP_FAILED)
-        finish(fetch, 502, fetch->response.error);
     else if (got == 0)
         finish(fetch, 502, "the other server closed the connection before its answer was complete");
+    else if (fetch->response.state == HTTP_FAILED && fetch->response.status == 500)
+        finish(fetch, 500, fetch->response.error);
+    else if (fetch->response.state == HTTP_FAILED)
+        finish(fetch, 502, "the other server's answer is not HTTP/1.1 as it is understood here");
 }
 
 /* The first time: the connection stands, or SO_ERROR says why not, see connect(2), EINPROGRESS. */
@@ -92,7 +94,7 @@ static void fetch_writable(struct loop *loop, int fd, unsigned events, void *arg
     }
     fetch->sent += n > 0 ? (size_t)n : 0;
     if (fetch->sent == fetch->length && !loop_watch(loop, fd, LOOP_READ, fetch_readable, fetch))
-        finish(fetch, 502, "no memory");
+        finish(fetch, 500, "out of memory");
 }
 
 /* The connection is for this request only. */
@@ -115,6 +117,7 @@ static bool start_connecting(struct fetch *fetch, const struct sockaddr_in *addr
 {
     fetch->fd = socket(AF_INET, SOCK_STREAM, 0);
     return fetch->fd >= 0 && fcntl(fetch->fd, F_SETFL, O_NONBLOCK) == 0 &&
+           fcntl(fetch->fd, F_SETFD, FD_CLOEXEC) == 0 &&
            (connect(fetch->fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
             errno == EINPROGRESS) &&
            loop_watch(fetch->loop, fetch->fd, LOOP_WRITE, fetch_writable, fetch);

@@ -9,14 +9,14 @@
 #include "loop.h"
 #include <netinet/in.h>
 
-enum { FETCH_BODY_MAX = 1024 * 1024 }; /* bytes of a response's body */
+enum { FETCH_BODY_MAX = 64 * 1024 }; /* bytes of a response's body; of more, these are kept */
 
 struct fetch;
 
 /* Called once, when the fetch is over, unless it was cancelled. status 0: response is what came,
  * and lasts until done returns. Otherwise it is the status that a gateway answers with: 502 if the
- * other side could not be reached, hung up or sent nonsense, 504 if it took too long; why says
- * which. */
+ * other side could not be reached, hung up or sent nonsense, 504 if it took too long, 500 without
+ * memory; why says which. */
 typedef void fetch_done(void *arg, int status, const char *why, const struct http_parser *response);
 
 /* Starts to get path (with its query, percent-encoded: it goes out as it is) from the address. All

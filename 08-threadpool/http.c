@@ -10,6 +10,7 @@
  */
 #include "http.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdint.h>
@@ -44,28 +45,38 @@ enum { FIRST_SIZE = 512 }; /* of a buffer; it doubles from there on */
 
 /* --- characters --- */
 
-/* Where a character may stand: one digit for each character, the sum of what it is good for. An
- * ASCII digit's low bits are its value. */
-enum { IN_VALUE = 1, IN_TARGET = 2, IN_TOKEN = 4 };
-static const char good_for[] =
-    "0000000001000000"
-    "0000000000000000" /* control characters, but for HTAB */
-    "1735777733773773" /*  !"#$%&'()*+,-./ */
-    "7777777777333333" /* 0123456789:;<=>? */
-    "3777777777777777" /* @ABCDEFGHIJKLMNO */
-    "7777777777733377" /* PQRSTUVWXYZ[\]^_ */
-    "7777777777777777" /* `abcdefghijklmno */
-    "7777777777737370" /* pqrstuvwxyz{|}~  */
-    "1111111111111111111111111111111111111111111111111111111111111111"
-    "1111111111111111111111111111111111111111111111111111111111111111"; /* RFC 9110, 5.5 */
+static bool in_token(unsigned char c) /* RFC 9110, 5.6.2 */
+{
+    return isalnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
+}
 
-/* How many characters from here on are good for that. The NUL at the end is good for nothing. */
-static size_t span(const char *text, int where)
+static bool in_target(unsigned char c)
+{
+    return c > ' ' && c < 0x7f && c != '#';
+}
+
+static bool in_value(unsigned char c) /* RFC 9110, 5.5 */
+{
+    return c == '\t' || (c >= ' ' && c != 0x7f);
+}
+
+static bool in_name(unsigned char c) /* of a host; RFC 3986, 3.2.2 */
+{
+    return isalnum(c) || (c && strchr("-._~!$&'()*+,;=", c));
+}
+
+/* How many characters from here on may stand there. The NUL at the end may stand nowhere. */
+static size_t span(const char *text, bool may_stand(unsigned char))
 {
     size_t length = 0;
-    while (good_for[(unsigned char)text[length]] & where)
+    while (may_stand((unsigned char)text[length]))
         length++;
     return length;
+}
+
+static size_t blanks(const char *text)
+{
+    return strspn(text, " \t");
 }
 
 static bool is_blank(char c) /* OWS consists of these (RFC 9110, 5.6.3) */
@@ -132,11 +143,6 @@ static bool refuse(struct http_parser *parser, int status, const char *error)
     return false;
 }
 
-static bool refuse_body(struct http_parser *parser)
-{
-    return refuse(parser, 413, "the body is larger than is accepted here");
-}
-
 /* Makes the buffer at least so large. By doubling, so that a byte is moved twice at most on
  * average, and no further than to most, so that its owner knows what a message can cost. */
 static bool reserve(struct http_parser *parser, char **buffer, size_t *size, size_t need,
@@ -177,24 +183,77 @@ static void complete(struct http_parser *parser)
     }
 }
 
-/* --- the start line --- */
-
-static bool is_host_character(char c)
+/* So many bytes of the body come next. If that is more than is accepted, a request is refused; of a
+ * response, what is accepted is kept, and nothing behind it is read. */
+static void expect_bytes(struct http_parser *parser, size_t length)
 {
-    return isalnum((unsigned char)c) || (c && strchr("-._~%!$&'()*+,;=", c));
+    size_t room = parser->body_max - parser->body_length;
+    parser->left = length;
+    if (length <= room)
+        return;
+    if (parser->kind == HTTP_REQUEST) {
+        refuse(parser, 413, "the body is larger than is accepted here");
+        return;
+    }
+    parser->truncated = true;
+    parser->keep_alive = false;
+    parser->left = room;
+    if (room == 0)
+        complete(parser);
 }
 
-/* A host, perhaps empty, and perhaps a port (RFC 3986, 3.2.2 and 3.2.3). */
+/* --- the start line --- */
+
+/* Methods have case, and nobody knows what the body of an unknown one means. CONNECT is not among
+ * them: it asks for a tunnel, a proxy's business. */
+static bool is_known_method(const char *text, size_t length)
+{
+    static const char *const known[] = {"GET",    "HEAD",    "POST",  "PUT",
+                                        "DELETE", "OPTIONS", "TRACE", "PATCH"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (length == strlen(known[i]) && memcmp(text, known[i], length) == 0)
+            return true;
+    return false;
+}
+
+static bool refuse_method(struct http_parser *parser)
+{
+    return refuse(parser, 501, "this method is not known here; GET and HEAD are");
+}
+
+/* What stands in brackets: an IPv6 address, or "v", a version in hex, "." and more. */
+static bool is_address(const char *text, size_t length)
+{
+    char address[INET6_ADDRSTRLEN];
+    struct in6_addr parsed;
+    if (*text == 'v' || *text == 'V') {
+        size_t version, digits = read_number(text + 1, 16, &version), rest = digits + 2;
+        for (size_t i = rest; i < length; i++)
+            if (text[i] != ':' && !in_name((unsigned char)text[i]))
+                return false;
+        return digits > 0 && text[rest - 1] == '.' && rest < length;
+    }
+    if (length >= sizeof address)
+        return false;
+    memcpy(address, text, length);
+    address[length] = '\0';
+    return inet_pton(AF_INET6, address, &parsed) == 1;
+}
+
+/* A host, perhaps empty, and perhaps a port (RFC 3986, 3.2.2 and 3.2.3). What ends text is none of
+ * their characters. */
 static bool is_host(const char *text, size_t length)
 {
     size_t i = 0, port = 0;
-    if (text[0] == '[') { /* an IPv6 address */
-        i = 1 + strspn(text + 1, "0123456789abcdefABCDEF:.");
-        if (text[i++] != ']' || i == 2)
+    if (text[0] == '[') {
+        const char *end = memchr(text, ']', length);
+        if (!end || !is_address(text + 1, (size_t)(end - text) - 1))
             return false;
+        i = (size_t)(end - text) + 1;
     } else {
-        while (i < length && is_host_character(text[i]))
-            i++;
+        i = span(text, in_name);
+        while (text[i] == '%' && digit(text[i + 1], 16) >= 0 && digit(text[i + 2], 16) >= 0)
+            i += 3 + span(text + i + 3, in_name);
     }
     if (i < length && text[i] == ':')
         i += 1 + read_number(text + i + 1, 10, &port);
@@ -207,14 +266,14 @@ static bool take_version(struct http_parser *parser, const char *text, char end)
     if (strncmp(text, "HTTP/", 5) != 0 || digit(text[5], 10) < 0 || text[6] != '.' ||
         digit(text[7], 10) < 0 || text[8] != end)
         return refuse(parser, 400, "the start line is malformed; write 'GET /path HTTP/1.1'");
-    if (text[5] != '1' || text[7] > '1')
+    if (text[5] != '1')
         return refuse(parser, 505, "this version is not spoken here; use HTTP/1.1 or HTTP/1.0");
-    parser->minor_version = text[7] - '0';
+    parser->minor_version = text[7] > '0'; /* a higher one is spoken to as 1.1 (RFC 9110, 2.5) */
     return true;
 }
 
 /* Keeps path and query of the target, which begins where the path is to be kept, in one of three
- * forms (RFC 9112, 3.2). The fourth, CONNECT's host:port, asks for a tunnel: a proxy's business. */
+ * forms (RFC 9112, 3.2). The fourth is CONNECT's. */
 static bool take_target(struct http_parser *parser, char *target)
 {
     const char *path = target;
@@ -247,13 +306,15 @@ static bool take_target(struct http_parser *parser, char *target)
 /* METHOD SP target SP version: one space each (RFC 9112, 3). */
 static bool take_request_line(struct http_parser *parser, char *line)
 {
-    size_t method = span(line, IN_TOKEN);
+    size_t method = span(line, in_token);
     char *target = line + method + 1;
-    size_t length = method > 0 && line[method] == ' ' ? span(target, IN_TARGET) : 0;
+    size_t length = method > 0 && line[method] == ' ' ? span(target, in_target) : 0;
     if (length == 0 || target[length] != ' ')
         return refuse(parser, 400, "the request line is malformed; write 'GET /path HTTP/1.1'");
     line[method] = target[length] = '\0';
-    return take_version(parser, target + length + 1, '\0') && take_target(parser, target);
+    if (!take_version(parser, target + length + 1, '\0'))
+        return false;
+    return is_known_method(line, method) ? take_target(parser, target) : refuse_method(parser);
 }
 
 /* version SP 3DIGIT SP reason, which may be empty (RFC 9112, 4). */
@@ -263,7 +324,7 @@ static bool take_status_line(struct http_parser *parser, const char *line, size_
     if (!take_version(parser, line, ' '))
         return false;
     if (read_number(line + 9, 10, &code) != 3 || code < 100 || line[12] != ' ' ||
-        span(line + 13, IN_VALUE) != length - 13)
+        span(line + 13, in_value) != length - 13)
         return refuse(parser, 400, "the status line is malformed; write 'HTTP/1.1 200 OK'");
     parser->status = (int)code;
     return true;
@@ -283,7 +344,7 @@ static const char *next_item(const char **list, size_t *length)
     const char *item = *list;
     if (!item)
         return NULL;
-    item += strspn(item, " \t");
+    item += blanks(item);
     const char *end = item + strcspn(item, ",");
     *list = *end ? end + 1 : NULL;
     while (end > item && is_blank(end[-1]))
@@ -313,12 +374,13 @@ static void note_length(struct http_parser *parser, const char *value, size_t le
     parser->seen |= SEEN_LENGTH;
 }
 
-/* Empty items are to be ignored in a list, but here it matters too much that all agree. */
+/* Nothing may follow chunked, which says where the body ends (RFC 9112, 6.3). Empty items are to be
+ * ignored in a list, but here it matters too much that all agree. */
 static void note_coding(struct http_parser *parser, const char *value)
 {
     size_t length;
     for (const char *item; (item = next_item(&value, &length));) {
-        if (length == 0 || (is(item, length, "chunked") && (parser->seen & SEEN_CHUNKED)))
+        if (length == 0 || (parser->seen & SEEN_CHUNKED))
             refuse(parser, 400, "the Transfer-Encoding is malformed; write chunked, once");
         parser->seen |= is(item, length, "chunked") ? SEEN_CHUNKED : SEEN_OTHER_CODING;
     }
@@ -363,7 +425,7 @@ static void note_field(struct http_parser *parser, const char *name, const char 
 /* name ":" OWS value OWS (RFC 9112, 5). What is in a trailer section is checked, and dropped. */
 static bool take_field(struct http_parser *parser, char *line, size_t length)
 {
-    size_t name = span(line, IN_TOKEN);
+    size_t name = span(line, in_token);
     char *value = line + name + 1, *end = line + length;
     if (++parser->fields > HTTP_FIELDS_MAX)
         return refuse(parser, 431, "there are more than 100 header fields");
@@ -371,13 +433,12 @@ static bool take_field(struct http_parser *parser, char *line, size_t length)
         return refuse(parser, 400, "a header line begins with white space; write 'Name: value'");
     if (name == 0 || line[name] != ':') /* no white space before the colon: RFC 9112, 5.1 */
         return refuse(parser, 400, "a header line is not like 'Name: value', or has 'Name :'");
-    while (is_blank(*value))
-        value++;
+    value += blanks(value);
     while (end > value && is_blank(end[-1]))
         end--;
     *end = '\0';
     length = (size_t)(end - value);
-    if (span(value, IN_VALUE) != length)
+    if (span(value, in_value) != length)
         return refuse(parser, 400, "a header field's value has a control character; send text");
     if (parser->step == TRAILER)
         return true;
@@ -400,7 +461,9 @@ static bool check_head(struct http_parser *parser)
         return refuse(parser, 400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length");
     if (codings && (seen & SEEN_LENGTH)) /* RFC 9112, 6.1 */
         return refuse(parser, 400, "there are Content-Length and Transfer-Encoding; send one");
-    if (seen & SEEN_OTHER_CODING)
+    if (codings == SEEN_OTHER_CODING) /* RFC 9112, 6.3 */
+        return refuse(parser, 400, "the last Transfer-Encoding has to be chunked");
+    if (codings & SEEN_OTHER_CODING)
         return refuse(parser, 501, "this Transfer-Encoding is not known here; use chunked alone");
     return true;
 }
@@ -415,12 +478,10 @@ static void start_body(struct http_parser *parser)
         complete(parser);
     } else if (framed == SEEN_CHUNKED) {
         parser->step = CHUNK_SIZE;
-    } else if (framed && parser->content_length > parser->body_max) {
-        refuse_body(parser);
     } else {
         parser->step = framed ? BODY : BODY_TO_END;
-        parser->left = framed ? parser->content_length : parser->body_max;
         parser->keep_alive = parser->keep_alive && framed;
+        expect_bytes(parser, framed ? parser->content_length : parser->body_max);
     }
 }
 
@@ -451,17 +512,51 @@ static void end_head(struct http_parser *parser)
 
 /* --- lines --- */
 
-/* Hex digits, then perhaps extensions, which are ignored (RFC 9112, 7.1). */
-static void take_chunk_size(struct http_parser *parser, const char *line, size_t length)
+/* The length of the token or quoted string that begins here (RFC 9110, 5.6.4), or 0. */
+static size_t word_length(const char *text)
 {
-    size_t digits = read_number(line, 16, &parser->left);
-    const char *extension = line + digits + strspn(line + digits, " \t");
-    if (digits == 0 || (line[digits] != '\0' && *extension != ';') ||
-        span(line + digits, IN_VALUE) != length - digits)
+    size_t length = 1;
+    if (*text != '"')
+        return span(text, in_token);
+    while (text[length] != '"') {
+        length += text[length] == '\\';
+        if (!in_value((unsigned char)text[length++]))
+            return 0;
+    }
+    return length + 1;
+}
+
+/* What is behind the sign, with blanks around it; NULL if it does not come next. */
+static const char *behind(const char *text, char sign)
+{
+    text += blanks(text);
+    return *text == sign ? text + 1 + blanks(text + 1) : NULL;
+}
+
+/* Any number of ";name" or ";name=value" (RFC 9112, 7.1.1). */
+static bool are_extensions(const char *text)
+{
+    while (*text) {
+        const char *name = behind(text, ';'), *end = name ? name + span(name, in_token) : NULL;
+        if (end == name)
+            return false;
+        const char *value = behind(end, '=');
+        text = value ? value + word_length(value) : end;
+        if (text == value)
+            return false;
+    }
+    return true;
+}
+
+/* Hex digits, then perhaps extensions, which are ignored (RFC 9112, 7.1). */
+static void take_chunk_size(struct http_parser *parser, const char *line)
+{
+    size_t size, digits = read_number(line, 16, &size);
+    parser->step = size > 0 ? CHUNK_DATA : TRAILER;
+    if (digits == 0 || !are_extensions(line + digits))
         refuse(parser, 400, "a chunk's size is malformed; write hex digits and CRLF");
-    else if (parser->left > parser->body_max - parser->body_length)
-        refuse_body(parser);
-    parser->step = parser->left > 0 ? CHUNK_DATA : TRAILER;
+    else
+        expect_bytes(parser, size);
 }
 
 /* RFC 9112, 2.1. Empty lines before a request are no part of it (2.2). */
@@ -492,7 +587,7 @@ static void take_line(struct http_parser *parser, char *line, size_t length)
     else if (parser->step == START_LINE)
         take_start_line(parser, line, text);
     else if (parser->step == CHUNK_SIZE)
-        take_chunk_size(parser, line, text);
+        take_chunk_size(parser, line);
     else if (parser->step == CHUNK_END)
         parser->step = CHUNK_SIZE;
     else if (text > 0)
@@ -519,16 +614,25 @@ static size_t line_max(const struct http_parser *parser)
     }
 }
 
+/* A first word longer than any method is no method, whatever may follow (RFC 9112, 3). */
+static bool begins_with_method(const struct http_parser *parser)
+{
+    const char *line = parser->head, *end = memchr(line, ' ', parser->line_length);
+    return parser->kind == HTTP_RESPONSE || (end && is_known_method(line, (size_t)(end - line)));
+}
+
 static void line_too_long(struct http_parser *parser)
 {
     if (parser->step == CHUNK_SIZE)
         refuse(parser, 400, "a chunk's size line is longer than 8 KiB");
     else if (parser->step == CHUNK_END)
         refuse(parser, 400, "a chunk is longer than its size says, or has no CRLF behind it");
-    else if (parser->step == START_LINE && parser->line_length == HTTP_LINE_MAX)
+    else if (parser->step != START_LINE || parser->line_length < HTTP_LINE_MAX)
+        refuse(parser, 431, "the head is larger than 16 KiB");
+    else if (begins_with_method(parser))
         refuse(parser, 414, "the start line is longer than 8 KiB");
     else
-        refuse(parser, 431, "the head is larger than 16 KiB");
+        refuse_method(parser);
 }
 
 /* Takes bytes up to the end of the line, and the line once it is whole. Its length is looked at
@@ -547,11 +651,11 @@ static size_t feed_line(struct http_parser *parser, const char *bytes, size_t le
     memcpy(parser->head + kept, bytes, taken);
     parser->line_length += taken;
     if (end) {
-        length = parser->line_length;
-        parser->line_length = 0;
         if (parser->step != CHUNK_SIZE && parser->step != CHUNK_END)
-            parser->head_taken += length;
-        take_line(parser, parser->head + parser->head_length, length);
+            parser->head_taken += parser->line_length;
+        take_line(parser, parser->head + parser->head_length, parser->line_length);
+        if (parser->state != HTTP_FAILED) /* else http_is_head() looks at it */
+            parser->line_length = 0;
     } else if (taken == most) {
         line_too_long(parser);
     }
@@ -563,15 +667,15 @@ static size_t feed_body(struct http_parser *parser, const char *bytes, size_t le
 {
     size_t taken = length < parser->left ? length : parser->left;
     if (taken == 0) /* then it goes to the end of the stream, and that is too far */
-        refuse_body(parser);
+        expect_bytes(parser, 1);
     else if (reserve(parser, &parser->content, &parser->content_size,
                      parser->body_length + taken + 1, parser->body_max + 1))
         memcpy(parser->content + parser->body_length, bytes, taken);
-    if (parser->state == HTTP_FAILED)
+    if (parser->state != HTTP_READING)
         return 0;
     parser->body_length += taken;
     parser->left -= taken;
-    if (parser->left == 0 && parser->step == BODY)
+    if (parser->left == 0 && (parser->step == BODY || parser->truncated))
         complete(parser);
     else if (parser->left == 0 && parser->step == CHUNK_DATA)
         parser->step = CHUNK_END;
@@ -618,6 +722,13 @@ void http_reset(struct http_parser *parser)
     http_init(parser, parser->kind, parser->body_max);
 }
 
+bool http_is_head(const struct http_parser *parser)
+{
+    size_t length = parser->head_length + parser->line_length; /* of what is defined there */
+    return parser->kind == HTTP_REQUEST && length > 4 && memcmp(parser->head, "HEAD", 4) == 0 &&
+           (parser->head[4] == ' ' || parser->head[4] == '\0');
+}
+
 const char *http_header(const struct http_parser *parser, const char *name)
 {
     char *field = parser->head, *end = parser->head + parser->head_length;
@@ -656,20 +767,32 @@ char *http_query(const char *query, const char *name)
 
 /* --- writing --- */
 
+static int days_of_month(int month, int year) /* 0: January */
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return days[month] + (leap && month == 1);
+}
+
+/* By counting: strftime() writes names in the user's language, and what libc knows about time reads
+ * a file of time zones. A year that does not have four digits is answered with 1970. */
 void http_date(char out[HTTP_DATE_SIZE], time_t when)
 {
-    /* strftime() would write the names in the language of the user */
-    static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char days[][4] = {"Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"};
     static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                      "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    struct tm tm;
-    char format[32];
-    if (!gmtime_r(&when, &tm)) /* the year does not fit an int */
-        tm = (struct tm){.tm_mday = 1, .tm_year = 70, .tm_wday = 4};
-    snprintf(format, sizeof format, "%.3s, %%d %.3s %%Y %%H:%%M:%%S GMT", days[tm.tm_wday],
-             months[tm.tm_mon]);
-    if (strftime(out, HTTP_DATE_SIZE, format, &tm) == 0)
-        *out = '\0';
+    if (when < 0 || when >= 253402300800)
+        when = 0;
+    int day = (int)(when / 86400), second = (int)(when % 86400), year = 1970, month = 0;
+    const char *name = days[day % 7];
+    for (int length; day >= (length = days_of_month(month, year)); day -= length) {
+        month = (month + 1) % 12;
+        year += month == 0;
+    }
+    char text[80]; /* compilers cannot see that it gets no longer than 29 */
+    snprintf(text, sizeof text, "%s, %02d %s %d %02d:%02d:%02d GMT", name, day + 1, months[month],
+             year, second / 3600, second / 60 % 60, second % 60);
+    memcpy(out, text, HTTP_DATE_SIZE);
 }
 
 const char *http_reason(int status)
@@ -756,6 +879,7 @@ size_t http_write_head(char *out, size_t size, const struct http_head *head)
         append(&room, "\r\nConnection: keep-alive");
     append(&room, "\r\n");
     append(&room, head->headers ? head->headers : "");
+    append(&room, head->more_headers ? head->more_headers : "");
     append(&room, "\r\n");
     return room.left ? (size_t)(room.at - out) : 0;
 }
@@ -780,22 +904,29 @@ static size_t utf8_length(const char *text, size_t length)
 
 size_t json_escape(char *out, const char *text, size_t length)
 {
-    char *start = out, escape[7];
+    static const char hex[] = "0123456789abcdef", unit[] = {'\\', 'u', '0', '0'};
+    static const char replacement[] = {'\xef', '\xbf', '\xbd'}; /* U+FFFD */
+    char *start = out;
     for (const char *end = text + length; text < end;) {
         unsigned char c = (unsigned char)*text;
-        size_t size = utf8_length(text, (size_t)(end - text)), n = size;
-        const char *piece = text;
-        if (size == 0) {
-            piece = "\xef\xbf\xbd"; /* U+FFFD */
-            size = 1;
-            n = 3;
-        } else if (c < ' ' || c == '"' || c == '\\') {
-            n = (size_t)snprintf(escape, sizeof escape, c < ' ' ? "\\u%04x" : "\\%c", c);
-            piece = escape;
+        size_t size = utf8_length(text, (size_t)(end - text));
+        if (c < ' ') {
+            memcpy(out, unit, sizeof unit);
+            out[4] = hex[c >> 4];
+            out[5] = hex[c & 15];
+            out += 6;
+            text++;
+        } else if (size == 0) {
+            memcpy(out, replacement, sizeof replacement);
+            out += sizeof replacement;
+            text++;
+        } else {
+            if (c == '"' || c == '\\')
+                *out++ = '\\';
+            memcpy(out, text, size);
+            out += size;
+            text += size;
         }
-        memcpy(out, piece, n);
-        out += n;
-        text += size;
     }
     return (size_t)(out - start);
 }

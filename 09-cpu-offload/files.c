@@ -61,6 +61,7 @@ static int open_below(int root, char *path)
         if (rest)
             *rest++ = '\0';
         bool fine = *step && strcmp(step, ".") != 0 && strcmp(step, "..") != 0;
+        errno = ENOENT; /* of a step that is not */
         int next = fine ? openat(at, step, rest ? flags | O_DIRECTORY : flags) : -1;
         if (at != root)
             close(at);
@@ -162,7 +163,8 @@ static bool begin(struct download *download)
     struct client *client = download->client;
     download->end = download->size;
     if (download->why == EMFILE || download->why == ENFILE || download->why == ENOMEM) {
-        client_answer_error(client, 503, "Retry-After: 1\r\n", "no descriptor is free");
+        client_answer_error(client, 503, "Retry-After: 1\r\n",
+                            "no descriptor or no memory is free");
         return false;
     }
     if (download->size < 0) {
@@ -184,8 +186,7 @@ static bool begin(struct download *download)
                             .headers = headers,
                             .type = download->type,
                             .length = download->end - download->at};
-    if (!client_begin(client, &answer))
-        return false;
+    client_begin(client, &answer);
     download->begun = true;
     if (!download->head && download->at < download->end)
         return true;
@@ -212,15 +213,14 @@ static void next_piece(struct loop *loop, void *arg)
     }
 }
 
-/* The client may go while it is written to. `working` is still set then, so that gone() leaves the
- * download to us. */
 static void piece_read(void *arg, bool ran)
 {
     struct download *download = arg;
     struct client *client = download->client;
     if (client && (!ran || download->got <= 0)) { /* it has become shorter: the head was wrong */
         client_drop(client);
-    } else if (client && client_write(client, download->piece, (size_t)download->got)) {
+    } else if (client) {
+        client_write(client, download->piece, (size_t)download->got);
         download->at += download->got;
         if (download->at < download->end) {
             download->working = false;
@@ -257,7 +257,7 @@ static void gone(void *arg)
         download_free(download);
 }
 
-/* Who closes its side before the file has been opened, and while others wait, gives up its place.
+/* A client that closes its side before the file is open, while others wait, gives up its place.
  */
 static bool ended(void *arg)
 {

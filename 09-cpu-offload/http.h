@@ -39,7 +39,9 @@ struct http_parser {
     bool wants_continue; /* valid while HTTP_READING, too: the head is complete, has asked for leave
                             to send the body ("Expect: 100-continue"), and no body has come yet */
 
-    int minor_version;  /* 0 or 1, of HTTP/1.x */
+    bool truncated; /* a response's: its body is longer, and was read no further than to body_max */
+
+    int minor_version;  /* of HTTP/1.x: 0 or 1, which stands for higher ones, too */
     bool keep_alive;    /* the sender will use the connection again (RFC 9112, 9.3) */
     const char *body;   /* without chunk framing; "" if there is none */
     size_t body_length; /* bytes */
@@ -61,8 +63,8 @@ struct http_parser {
     size_t content_size;   /* bytes allocated */
 };
 
-/* Makes an empty parser. body_max: the most bytes a body may have (a request with more: 413). It
- * takes no memory besides itself until it is fed. */
+/* Makes an empty parser. body_max: the most bytes of a body that are accepted (a request with more:
+ * 413; a response with more is truncated). It takes no memory besides itself until it is fed. */
 void http_init(struct http_parser *parser, enum http_kind kind, size_t body_max);
 
 /* Takes bytes of the stream up to the end of the message. Returns how many it took: all of them,
@@ -77,6 +79,10 @@ void http_feed_end(struct http_parser *parser);
 
 /* Frees what the message took, and makes the parser ready for the next one. */
 void http_reset(struct http_parser *parser);
+
+/* Whether the request, or what has come of it, begins with HEAD: then its answer has no body,
+ * not even if it is refused (RFC 9110, 9.3.2). In every state. */
+bool http_is_head(const struct http_parser *parser);
 
 /* The value of the first header field of that name (any case) without the white space around it,
  * or NULL. Lasts until http_reset(). Only for a complete message. */
@@ -97,12 +103,12 @@ void http_date(char out[HTTP_DATE_SIZE], time_t when);
 /* The head of an answer. */
 struct http_head {
     int status;
-    const char *type;    /* Content-Type; NULL: none */
-    long long length;    /* Content-Length in bytes; -1: none, the body ends with the connection */
-    const char *date;    /* from http_date() */
-    bool keep_alive;     /* false: says "Connection: close" */
-    int minor_version;   /* the request's: HTTP/1.0 has to be told "Connection: keep-alive" */
-    const char *headers; /* further complete lines, each with its CRLF; NULL: none */
+    const char *type;  /* Content-Type; NULL: none */
+    long long length;  /* Content-Length in bytes; -1: none, the body ends with the connection */
+    const char *date;  /* from http_date() */
+    bool keep_alive;   /* false: says "Connection: close" */
+    int minor_version; /* the request's: HTTP/1.0 has to be told "Connection: keep-alive" */
+    const char *headers, *more_headers; /* further complete lines, each with its CRLF; NULL: none */
 };
 
 /* Writes it with the empty line at its end, and NUL-terminates it. Returns its length in bytes, or
