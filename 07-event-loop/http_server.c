@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ enum {
 };                             /* received at a time; also how much may be owed before we pause */
 enum { BODY_MAX = 64 * 1024 }; /* of a request */
 enum { HEAD_MAX = 1024 };      /* of an answer */
-enum { RETRY_MS = 100 };       /* until accept() is tried again, out of descriptors */
+enum { STREAM_BUFFER = 16 * 1024 }; /* the kernel's, of an answer without an end */
+enum { RETRY_MS = 100 };            /* until accept() is tried again, after an error */
 /* How long a client may take: for a request, from its first byte to its last; without a request, or
  * without taking any of its answer; for closing its side, after its last answer. */
 enum { REQUEST_MS = 10 * 1000, IDLE_MS = 60 * 1000, LINGER_MS = 2 * 1000 };
@@ -41,6 +43,7 @@ struct client {
     bool ended;     /* it has closed its side */
     bool closing;   /* no further request is read: close when the answer is out */
     bool lingering; /* all is sent and our side closed: waits for it to close its own */
+    bool closed;    /* its socket is closed: it is only here until the round is over */
 
     struct http_parser request;
     char *unread; /* received while busy, or while too much was owed; NULL: nothing */
@@ -50,8 +53,10 @@ struct client {
 
     struct timer timer;
     int64_t since;               /* when what allowed_ms() limits began */
+    const char *headers;         /* while busy, and only if the handler has set any */
     const struct waiter *waiter; /* while busy, and only if the handler has set one */
     void *waiter_arg;
+    struct deferred leave; /* frees it */
 };
 
 struct http_server {
@@ -72,12 +77,26 @@ static void listener_ready(struct loop *loop, int fd, unsigned events, void *arg
 
 /* --- a client's end, and its time --- */
 
+/* From anywhere, also while others up the stack are in the middle of something with this client: so
+ * its memory stays until the round is over. Nothing more is read or sent from here on. */
 static void client_close(struct client *client)
 {
     struct http_server *server = client->server;
+    if (client->closed)
+        return;
+    client->closed = client->closing = true;
     loop_unwatch(server->loop, client->fd);
     close(client->fd);
     timer_stop(server->loop, &client->timer);
+    server->counts.clients--;
+    loop_defer(server->loop, &client->leave);
+}
+
+/* The deferred call that follows client_close(). */
+static void client_free(struct loop *loop, void *arg)
+{
+    struct client *client = arg;
+    loop_defer_cancel(loop, &client->leave); /* http_server_free() does not wait for the call */
     if (client->waiter)
         client->waiter->gone(client->waiter_arg);
     http_reset(&client->request);
@@ -86,7 +105,6 @@ static void client_close(struct client *client)
     *client->link = client->next;
     if (client->next)
         client->next->link = client->link;
-    server->counts.clients--;
     free(client);
 }
 
@@ -114,21 +132,26 @@ static void restart_clock(struct client *client)
 
 /* --- what goes out --- */
 
-/* Makes room for length bytes more behind what is owed. Returns where, or NULL without memory. */
+/* Makes room for length bytes more behind what is owed. Without memory the client is closed: rather
+ * no answer than half of one. Returns where the room is, or NULL if the client is closed. */
 static char *owe(struct client *client, size_t length)
 {
     bool first = !client->owed;
     size_t left = client->owed_end - client->owed_start, room = client->owed_room;
+    if (client->closed)
+        return NULL;
     if (client->owed_end + length > room) {
-        if (client->owed_start > 0)
+        if (client->owed && client->owed_start > 0)
             memmove(client->owed, client->owed + client->owed_start, left);
         client->owed_start = 0;
         client->owed_end = left;
         while (room < left + length)
             room = room ? 2 * room : 1024;
         char *owed = realloc(client->owed, room);
-        if (!owed)
+        if (!owed) {
+            client_close(client);
             return NULL;
+        }
         client->owed = owed;
         client->owed_room = room;
     }
@@ -137,23 +160,33 @@ static char *owe(struct client *client, size_t length)
     return client->owed + client->owed_end;
 }
 
-/* Sends what is owed, or as much of it as the socket takes now. False: the client is lost. */
-static bool send_owed(struct client *client)
+static void owe_bytes(struct client *client, const char *bytes, size_t length)
 {
-    if (!client->owed)
-        return true;
+    char *out = length > 0 ? owe(client, length) : NULL;
+    if (!out)
+        return;
+    memcpy(out, bytes, length);
+    client->owed_end += length;
+}
+
+/* Sends what is owed, or as much of it as the socket takes now. */
+static void send_owed(struct client *client)
+{
+    if (!client->owed || client->closed)
+        return;
     while (client->owed_start < client->owed_end) {
         ssize_t n = send(client->fd, client->owed + client->owed_start,
                          client->owed_end - client->owed_start, 0);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            client_close(client);
         if (n < 0)
-            return errno == EAGAIN || errno == EINTR;
+            return;
         client->owed_start += (size_t)n;
         restart_clock(client);
     }
     free(client->owed);
     client->owed = NULL;
     client->owed_start = client->owed_end = client->owed_room = 0;
-    return true;
 }
 
 static const char *date_now(struct http_server *server)
@@ -166,16 +199,18 @@ static const char *date_now(struct http_server *server)
     return server->date;
 }
 
-static bool client_update(struct client *client);
-static bool ask_loop(struct client *client);
+static void client_update(struct client *client);
+static void client_ended(struct client *client);
+static void ask_loop(struct client *client);
 
-/* Owes the head of an answer, and has room for `more` bytes behind it. False: no memory. */
-static bool owe_head(struct client *client, const struct answer *answer, size_t more)
+/* Owes the head of an answer, and has room for `more` bytes behind it. */
+static void owe_head(struct client *client, const struct answer *answer, size_t more)
 {
     if (answer->length < 0)
         client->closing = true;
     struct http_head head = {.status = answer->status,
                              .headers = answer->headers,
+                             .more_headers = client->headers,
                              .type = answer->type ? answer->type : "application/json",
                              .length = answer->length,
                              .date = date_now(client->server),
@@ -184,7 +219,8 @@ static bool owe_head(struct client *client, const struct answer *answer, size_t 
     char *out = owe(client, HEAD_MAX + more);
     size_t length = out ? http_write_head(out, HEAD_MAX, &head) : 0;
     client->owed_end += length;
-    return length > 0;
+    if (length == 0)
+        client_close(client);
 }
 
 /* The client's request has been dealt with. */
@@ -192,6 +228,9 @@ static void answered(struct client *client)
 {
     client->busy = false;
     client->waiter = NULL;
+    client->headers = NULL;
+    if (client->closed)
+        return;
     client->server->counts.requests++;
     if (!client->parsing)
         client_update(client);
@@ -200,13 +239,15 @@ static void answered(struct client *client)
 void client_answer(struct client *client, const struct answer *answer)
 {
     size_t length = client->head ? 0 : (size_t)answer->length;
-    if (owe_head(client, answer, length)) {
-        memcpy(client->owed + client->owed_end, answer->body, length);
-        client->owed_end += length;
-    } else { /* no memory: rather no answer than half of one */
-        client->closing = true;
-    }
+    owe_head(client, answer, length);
+    owe_bytes(client, answer->body, length);
     answered(client);
+}
+
+/* snprintf() returns the length that it would have liked to write. */
+static long long clamp(int length, size_t size)
+{
+    return length < 0 ? 0 : length < (int)size ? length : (int)size - 1;
 }
 
 void client_answer_json(struct client *client, int status, const char *format, ...)
@@ -216,14 +257,20 @@ void client_answer_json(struct client *client, int status, const char *format, .
     va_start(args, format);
     int length = vsnprintf(body, sizeof body, format, args);
     va_end(args);
-    client_answer(client, &(struct answer){status, NULL, NULL, body, length});
+    client_answer(client, &(struct answer){status, NULL, NULL, body, clamp(length, sizeof body)});
 }
 
 void client_answer_error(struct client *client, int status, const char *headers, const char *what)
 {
     char body[512];
     int length = snprintf(body, sizeof body, "{\"error\": \"%s\"}", what);
-    client_answer(client, &(struct answer){status, headers, NULL, body, length});
+    client_answer(client,
+                  &(struct answer){status, headers, NULL, body, clamp(length, sizeof body)});
+}
+
+void client_set_headers(struct client *client, const char *lines)
+{
+    client->headers = lines;
 }
 
 void client_wait(struct client *client, const struct waiter *waiter, void *arg)
@@ -245,26 +292,21 @@ void client_drop(struct client *client)
     client_close(client);
 }
 
-bool client_begin(struct client *client, const struct answer *answer)
+void client_begin(struct client *client, const struct answer *answer)
 {
-    if (owe_head(client, answer, 0))
-        return true;
-    client_close(client);
-    return false;
+    /* An answer without an end: the kernel keeps little of it for a client that does not read, or
+     * client_owed() would stay 0 for minutes. */
+    int size = STREAM_BUFFER;
+    if (answer->length < 0 && !client->closed)
+        setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    owe_head(client, answer, 0);
 }
 
-bool client_write(struct client *client, const void *bytes, size_t length)
+void client_write(struct client *client, const void *bytes, size_t length)
 {
-    bool nothing = client->head || length == 0;
-    char *out = nothing ? NULL : owe(client, length);
-    if (out) {
-        memcpy(out, bytes, length);
-        client->owed_end += length;
-    }
-    if ((out || nothing) && send_owed(client) && ask_loop(client))
-        return true;
-    client_close(client);
-    return false;
+    owe_bytes(client, bytes, client->head ? 0 : length);
+    send_owed(client);
+    ask_loop(client);
 }
 
 void client_end(struct client *client)
@@ -283,7 +325,8 @@ size_t client_owed(const struct client *client)
 static void refuse(struct client *client, int status, const char *what)
 {
     client->closing = true;
-    client->head = client->old = false;
+    client->head = http_is_head(&client->request);
+    client->old = false;
     client_answer_error(client, status, NULL, what);
 }
 
@@ -295,6 +338,8 @@ static void handle(struct client *client)
     client->old = request->minor_version == 0;
     client->closing = !request->keep_alive;
     client->server->handler(client, request);
+    if (client->ended) /* it had closed its side before this request's turn came */
+        client_ended(client);
     http_reset(&client->request);
     client->continued = false;
 }
@@ -319,12 +364,8 @@ static size_t read_requests(struct client *client, const char *bytes, size_t len
     }
     if (request->state == HTTP_READING && request->wants_continue && !client->continued) {
         static const char leave[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        char *out = owe(client, sizeof leave - 1);
-        if (out) {
-            memcpy(out, leave, sizeof leave - 1);
-            client->owed_end += sizeof leave - 1;
-            client->continued = true;
-        }
+        owe_bytes(client, leave, sizeof leave - 1);
+        client->continued = true;
     }
     client->parsing = false;
     return used;
@@ -336,14 +377,16 @@ static size_t unread_size(const struct client *client)
 }
 
 /* Keeps what was received and cannot be dealt with yet, behind what was kept before. */
-static bool keep_unread(struct client *client, const char *bytes, size_t length)
+static void keep_unread(struct client *client, const char *bytes, size_t length)
 {
     size_t before = unread_size(client);
     if (length == 0 || client->closing)
-        return true;
+        return;
     char *unread = malloc(before + length);
-    if (!unread)
-        return false;
+    if (!unread) {
+        client_close(client);
+        return;
+    }
     if (before > 0)
         memcpy(unread, client->unread + client->unread_start, before);
     memcpy(unread + before, bytes, length);
@@ -351,7 +394,6 @@ static bool keep_unread(struct client *client, const char *bytes, size_t length)
     client->unread = unread;
     client->unread_start = 0;
     client->unread_end = before + length;
-    return true;
 }
 
 /* Goes on with what was kept. Returns whether that led anywhere. */
@@ -368,19 +410,18 @@ static bool read_kept(struct client *client)
     return used > 0;
 }
 
-/* Returns false if the client is lost. */
-static bool client_readable(struct client *client)
+static void client_readable(struct client *client)
 {
     char *buffer = client->server->buffer;
     ssize_t got = recv(client->fd, buffer, BUFFER_SIZE, 0);
-    if (got < 0)
-        return errno == EAGAIN || errno == EINTR;
+    if (got < 0 && errno != EAGAIN && errno != EINTR)
+        client_close(client);
     if (got == 0)
         client->ended = true;
-    if (got == 0 || client->lingering)
-        return true;
+    if (got <= 0 || client->lingering)
+        return;
     size_t used = client->unread ? 0 : read_requests(client, buffer, (size_t)got);
-    return keep_unread(client, buffer + used, (size_t)got - used);
+    keep_unread(client, buffer + used, (size_t)got - used);
 }
 
 /* --- what next --- */
@@ -388,47 +429,65 @@ static bool client_readable(struct client *client)
 /* Closes our side only, and waits for the client to close its own: were the socket closed while
  * bytes arrive, the kernel would answer them with a reset, and a reset makes the client's kernel
  * drop what it has received and not yet handed over, our answer (RFC 9112, 9.6). */
-static bool linger(struct client *client)
+static void linger(struct client *client)
 {
-    if (!client->lingering) {
+    if (client->ended) {
+        client_close(client);
+    } else if (!client->lingering) {
         client->lingering = true;
         shutdown(client->fd, SHUT_WR);
         restart_clock(client);
     }
-    return !client->ended;
 }
 
 /* Has the loop watch the client for what is needed next. */
-static bool ask_loop(struct client *client)
+static void ask_loop(struct client *client)
 {
     /* also while its request is with the handler: a client that is lost is noticed by reading */
     bool room = unread_size(client) < BUFFER_SIZE && (client->busy || !client->closing);
     bool receive = client->lingering || (!client->ended && room);
     unsigned events = (receive ? LOOP_READ : 0U) | (client->owed ? LOOP_WRITE : 0U);
-    if (events == client->watched)
-        return true;
+    if (client->closed || events == client->watched)
+        return;
     client->watched = events;
-    return loop_watch(client->server->loop, client->fd, events, client_ready, client);
+    if (!loop_watch(client->server->loop, client->fd, events, client_ready, client))
+        client_close(client);
+}
+
+/* All that the client has sent is answered; but it may have ended in the middle of a request. */
+static void end_of_file(struct client *client)
+{
+    if (client->request.state == HTTP_READING)
+        refuse(client, 400, "the connection was half closed in the middle of a request");
+    else
+        client_close(client);
 }
 
 /* After anything has happened to the client: sends, goes on reading requests, and sees to what is
- * needed next. False: the client was lost, and is gone. */
-static bool client_update(struct client *client)
+ * needed next. */
+static void client_update(struct client *client)
 {
-    bool lives = true;
-    do {
-        lives = send_owed(client);
-    } while (lives && read_kept(client));
-    if (lives && !client->owed && !client->busy) {
+    do
+        send_owed(client);
+    while (read_kept(client));
+    if (!client->owed && !client->busy && !client->closed) {
         if (client->closing)
-            lives = linger(client);
+            linger(client);
         else if (client->ended && !client->unread)
-            lives = false;
+            end_of_file(client);
     }
-    if (lives && ask_loop(client))
-        return true;
-    client_close(client);
-    return false;
+    ask_loop(client);
+}
+
+/* The client has closed its side: whoever works on its request may want to give up its place. */
+static void client_ended(struct client *client)
+{
+    const struct waiter *waiter = client->waiter;
+    if (!waiter || !waiter->ended || !waiter->ended(client->waiter_arg))
+        return;
+    client->closing = true;
+    client_answer_error(client, 503, "Retry-After: 1\r\n",
+                        "given up: the connection was half closed, and others are waiting");
 }
 
 static void client_ready(struct loop *loop, int fd, unsigned events, void *arg)
@@ -437,20 +496,13 @@ static void client_ready(struct loop *loop, int fd, unsigned events, void *arg)
     (void)fd;
     struct client *client = arg;
     bool was_owed = client->owed, had_ended = client->ended;
-    if ((events & LOOP_READ) && !client_readable(client)) {
-        client_close(client);
-        return;
-    }
+    if (events & LOOP_READ)
+        client_readable(client);
+    if (client->ended && !had_ended)
+        client_ended(client);
+    client_update(client);
     const struct waiter *waiter = client->waiter;
-    if (client->ended && !had_ended && waiter && waiter->ended &&
-        waiter->ended(client->waiter_arg)) {
-        client_drop(client);
-        return;
-    }
-    if (!client_update(client) || !was_owed || client->owed)
-        return;
-    waiter = client->waiter;
-    if (waiter && waiter->drained)
+    if (was_owed && !client->owed && !client->closed && waiter && waiter->drained)
         waiter->drained(client->waiter_arg);
 }
 
@@ -471,9 +523,11 @@ static void client_late(struct loop *loop, void *arg)
 static void client_open(struct http_server *server, int fd)
 {
     struct client *client = calloc(1, sizeof *client);
-    if (!client || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+    if (!client || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
         !loop_watch(server->loop, fd, LOOP_READ, client_ready, client)) {
-        if (client && errno == ERANGE && !server->refused) {
+        struct pollfd errors = {.fd = STDERR_FILENO, .events = POLLOUT};
+        if (client && errno == ERANGE && !server->refused &&
+            poll(&errors, 1, 0) > 0) { /* a full pipe would stop us */
             fprintf(stderr, "server: client refused: select() takes no descriptor above %d\n",
                     fd - 1);
             server->refused = true;
@@ -488,6 +542,7 @@ static void client_open(struct http_server *server, int fd)
     client->fd = fd;
     client->watched = LOOP_READ;
     client->timer = (struct timer){.callback = client_late, .arg = client};
+    client->leave = (struct deferred){.callback = client_free, .arg = client};
     http_init(&client->request, HTTP_REQUEST, BODY_MAX);
     client->link = &server->clients;
     client->next = server->clients;
@@ -502,20 +557,15 @@ static void client_open(struct http_server *server, int fd)
 
 static void accept_clients(struct http_server *server)
 {
-    for (;;) {
-        int fd = accept(server->listener, NULL, NULL);
-        if (fd >= 0) {
+    int fd, lost = 0;
+    do { /* ECONNABORTED: that one left before we got to it */
+        fd = accept(server->listener, NULL, NULL);
+        if (fd >= 0)
             client_open(server, fd);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            /* as in chapter 05: look away for a moment, or every wait would end at once */
-            if (timer_start(server->loop, &server->retry, RETRY_MS))
-                loop_watch(server->loop, server->listener, 0, listener_ready, server);
-            return;
-        } else if (errno == EAGAIN) {
-            return;
-        }
-        /* any other error: this client left before we got to it; on to the next */
-    }
+    } while (fd >= 0 || (errno == ECONNABORTED && ++lost < SOMAXCONN));
+    /* as in chapter 05: look away for a moment, or every wait would end at once */
+    if (errno != EAGAIN && timer_start(server->loop, &server->retry, RETRY_MS))
+        loop_watch(server->loop, server->listener, 0, listener_ready, server);
 }
 
 static void listener_ready(struct loop *loop, int fd, unsigned events, void *arg)
@@ -529,7 +579,8 @@ static void listener_ready(struct loop *loop, int fd, unsigned events, void *arg
 static void retry_due(struct loop *loop, void *arg)
 {
     struct http_server *server = arg;
-    loop_watch(loop, server->listener, LOOP_READ, listener_ready, server);
+    if (!loop_watch(loop, server->listener, LOOP_READ, listener_ready, server))
+        timer_start(loop, &server->retry, RETRY_MS); /* its place among the timers is free */
 }
 
 struct http_server *http_server_new(struct loop *loop, int listener, http_handler *handler)
@@ -554,6 +605,7 @@ void http_server_free(struct http_server *server)
     for (struct client *client = server->clients, *next; client; client = next) {
         next = client->next;
         client_close(client);
+        client_free(server->loop, client); /* at once: no round is to follow */
     }
     timer_stop(server->loop, &server->retry);
     loop_unwatch(server->loop, server->listener);

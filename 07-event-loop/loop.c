@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 enum { NS_PER_MS = 1000 * 1000 };
+enum { RETRY_MS = 100 };                        /* until a wait that has failed is tried again */
 static const int64_t FAR_MS = INT64_C(1) << 42; /* 139 years: so that no sum overflows */
 
 int64_t loop_clock(void)
@@ -21,6 +22,12 @@ int64_t loop_clock(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time); /* no jumps when somebody sets the clock */
     return (int64_t)time.tv_sec * 1000 * NS_PER_MS + time.tv_nsec;
+}
+
+/* Everybody waits meanwhile: only for when nothing else can be done. A signal ends it. */
+static void pause_for(int ms)
+{
+    nanosleep(&(struct timespec){.tv_nsec = (long)ms * NS_PER_MS}, NULL);
 }
 
 /* --- descriptors --- */
@@ -223,10 +230,12 @@ void wakeup_remove(struct wakeup *wakeup)
         loop->next_wakeup = wakeup->next;
 }
 
+/* EAGAIN: the pipe is full, so the loop is about to wake up anyway. Nothing else should happen; if
+ * it does, there is no harm in trying a few times more. */
 static void ring(struct loop *loop)
 {
-    ssize_t n = write(loop->pipe[1], "", 1);
-    (void)n; /* the pipe is full: then the loop is about to wake up anyway */
+    for (int tries = 0; write(loop->pipe[1], "", 1) < 0 && errno != EAGAIN && tries < 8; tries++)
+        ;
 }
 
 void wakeup_send(struct wakeup *wakeup)
@@ -237,22 +246,35 @@ void wakeup_send(struct wakeup *wakeup)
     errno = saved;
 }
 
-/* First the pipe is emptied, then the notes are read: what is sent in between rings once more. */
-static void on_wakeup(struct loop *loop, int fd, unsigned events, void *arg)
+/* All that the pipe is for is to end the wait. */
+static void empty_pipe(struct loop *loop, int fd, unsigned events, void *arg)
 {
+    (void)loop;
     (void)events;
     (void)arg;
     char bytes[256];
-    while (read(fd, bytes, sizeof bytes) == sizeof bytes)
+    ssize_t n;
+    while ((n = read(fd, bytes, sizeof bytes)) == sizeof bytes)
         ;
+    if (n < 0 && errno != EAGAIN) /* should not happen; but then every wait would end at once */
+        pause_for(RETRY_MS);
+}
+
+/* After every wait, whatever the pipe says: were a write to it lost, anything else that ends the
+ * wait would do, say the signal. And after the pipe was emptied: what is sent in between rings once
+ * more. */
+static void run_wakeups(struct loop *loop)
+{
     for (struct wakeup *wakeup = loop->wakeups; wakeup; wakeup = loop->next_wakeup) {
         loop->next_wakeup = wakeup->next;
-        if (atomic_exchange(&wakeup->sent, false))
-            wakeup->callback(loop, wakeup->arg);
-        if (!loop->running) { /* the next run reads the other notes */
+        if (!atomic_load(&wakeup->sent))
+            continue;
+        if (!loop->running) { /* the next run sees to it */
             ring(loop);
             return;
         }
+        atomic_exchange(&wakeup->sent, false); /* reads, too: sees what its sender wrote before */
+        wakeup->callback(loop, wakeup->arg);
     }
 }
 
@@ -264,7 +286,7 @@ static bool open_pipe(struct loop *loop)
         if (fcntl(loop->pipe[i], F_SETFL, O_NONBLOCK) < 0 ||
             fcntl(loop->pipe[i], F_SETFD, FD_CLOEXEC) < 0)
             return false;
-    return loop_watch(loop, loop->pipe[0], LOOP_READ, on_wakeup, NULL);
+    return loop_watch(loop, loop->pipe[0], LOOP_READ, empty_pipe, NULL);
 }
 
 /* --- the loop --- */
@@ -349,6 +371,17 @@ static int wait_ms(const struct loop *loop, int64_t now)
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
+/* The wait itself has failed: without memory, or poll() with more descriptors than the program may
+ * have since its limit was lowered. Nobody knows who is ready then; so, after a moment, everybody
+ * is asked, as in chapter 02. */
+static void ask_everybody(struct loop *loop, int timeout_ms)
+{
+    pause_for(timeout_ms < 0 || timeout_ms > RETRY_MS ? RETRY_MS : timeout_ms);
+    for (int fd = 0; fd < loop->watch_count; fd++)
+        if (loop->watches[fd].events)
+            backend_ready(loop, fd, loop->watches[fd].events);
+}
+
 int loop_run(struct loop *loop)
 {
     if (loop->running) { /* a callback cannot wait for what only the loop can do */
@@ -358,12 +391,12 @@ int loop_run(struct loop *loop)
     loop->running = true;
     int64_t now = loop_clock();
     while (loop->running) {
-        if (!loop->backend->wait(loop, wait_ms(loop, now)) && errno != EINTR) {
-            loop->running = false;
-            return -1;
-        }
+        int timeout_ms = wait_ms(loop, now);
+        if (!loop->backend->wait(loop, timeout_ms) && errno != EINTR)
+            ask_everybody(loop, timeout_ms);
         int64_t woken = loop_clock();
         dispatch(loop);
+        run_wakeups(loop);
         run_timers(loop);
         run_deferred(loop);
         now = loop_clock();

@@ -26,8 +26,6 @@ static void poll_close(struct loop *loop)
 
 static bool make_room(struct state *state, int room)
 {
-    if (room <= state->room)
-        return true;
     struct pollfd *list = realloc(state->list, (size_t)room * sizeof *list);
     if (list)
         state->list = list;
@@ -43,8 +41,8 @@ static bool make_room(struct state *state, int room)
 static bool poll_change(struct loop *loop, int fd, unsigned before, unsigned after)
 {
     struct state *state = loop->state;
-    if (!make_room(state, loop->watch_count))
-        return false;
+    if (fd >= state->room && !make_room(state, loop->watch_count))
+        return false; /* but to change and to remove what is there never fails */
     if (!before)
         state->places[fd] = state->count++;
     int place = state->places[fd];

@@ -16,7 +16,11 @@
 struct http_server;
 struct client; /* one connection */
 
-/* Called for each request, which lasts until the handler returns. It either answers with one of the
+/* A client may be lost at any moment, also within a call of one of the functions below. It may be
+ * used all the same until the handler or callback returns: they do nothing then, and whoever waits
+ * is told (see struct waiter).
+ *
+ * Called for each request, which lasts until the handler returns. It either answers with one of the
  * functions below or calls client_wait() and sees to it that one of them is called later. */
 typedef void http_handler(struct client *client, const struct http_parser *request);
 
@@ -50,14 +54,19 @@ void client_answer_json(struct client *client, int status, const char *format, .
 /* The same with {"error": what}. what needs no escapes. headers may be NULL. */
 void client_answer_error(struct client *client, int status, const char *headers, const char *what);
 
+/* Further header lines, each with its CRLF, for whatever answer this request gets. Not copied: they
+ * have to last until it is answered. */
+void client_set_headers(struct client *client, const char *lines);
+
 /* What happens while a handler has not finished its answer. Each is called with what was passed to
  * client_wait(); all but gone may be NULL. */
 struct waiter {
-    /* The client is lost, and must not be used any more. */
+    /* The client is lost, and must not be used any more. Called once, when the round in which that
+     * happened is over, unless the answer was finished meanwhile. */
     void (*gone)(void *arg);
     /* The client has closed its side. That may be all that it will ever do, or it may still wait
-     * for its answer, nobody can tell. True: do not bother, the client is then closed (and gone is
-     * not called). NULL: it gets its answer. */
+     * for its answer, nobody can tell. True: the request gives up its place; the client is told so
+     * (503 with Retry-After), and gone is not called. NULL or false: it gets its answer. */
     bool (*ended)(void *arg);
     /* What was owed to the client has gone out: time for more. */
     void (*drained)(void *arg);
@@ -69,9 +78,9 @@ void client_wait(struct client *client, const struct waiter *waiter, void *arg);
 /* For an answer that comes bit by bit: first its head (answer->body is ignored; length -1: nobody
  * knows, the connection's end is its end), then as many writes as it takes, then the end. Waits for
  * nothing: what the client does not take is kept, all of it. So have `drained` ask for the next
- * bit, or look at client_owed(). Returns false if the client is lost; gone has then been called. */
-bool client_begin(struct client *client, const struct answer *answer);
-bool client_write(struct client *client, const void *bytes, size_t length);
+ * bit, or look at client_owed(). */
+void client_begin(struct client *client, const struct answer *answer);
+void client_write(struct client *client, const void *bytes, size_t length);
 void client_end(struct client *client);
 
 /* How many bytes the client has not taken yet. */

@@ -6,8 +6,9 @@
  * A callback may call any of them, and may watch, unwatch, close and free anything, its own
  * descriptor included. What is passed by pointer (timers, deferred calls, wake-ups) belongs to the
  * caller, usually as a member of something larger: zeroed before it is first used, and staying
- * where it is until it has been called or stopped. Descriptors should be non-blocking: between
- * their being ready and the callback, another one may have taken what was there.
+ * where it is until it has been called or stopped. Descriptors have to be non-blocking: between
+ * their being ready and the callback, another one may have taken what was there; and when the wait
+ * fails, all are said to be ready.
  */
 #ifndef LOOP_H
 #define LOOP_H
@@ -31,8 +32,8 @@ void loop_free(struct loop *loop);
 const char *loop_backend(const struct loop *loop);
 const char *loop_backends(void);
 
-/* Calls back until loop_stop(). Returns 0, or -1 with errno set when the wait itself failed, EBUSY
- * within a callback. */
+/* Calls back until loop_stop(). A wait that fails does not end it: it is tried again, every 100 ms.
+ * Returns 0, or -1 with errno EBUSY within a callback. */
 int loop_run(struct loop *loop);
 
 /* Makes loop_run() return after the callback that is running. */

@@ -6,6 +6,19 @@
 #include "../07-event-loop/backend.h" /* only to look inside: at rounds, the pipe */
 #include "harness.h"
 
+/* The back end poll once more, whose memory can be used up. */
+#include <stdlib.h>
+static bool no_memory;
+static void *limited_realloc(void *block, size_t size)
+{
+    return no_memory ? NULL : realloc(block, size);
+}
+#define realloc limited_realloc
+#define backend_poll poll_with_limited_memory
+#include "../07-event-loop/backend_poll.c" /* NOLINT(bugprone-suspicious-include) */
+#undef backend_poll
+#undef realloc
+
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
@@ -15,7 +28,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -1624,6 +1636,142 @@ START_TEST(from_a_signal_handler)
 }
 END_TEST
 
+/* --- when calls fail --- */
+
+static int failed_waits;
+
+static bool failing_wait(struct loop *loop, int timeout_ms)
+{
+    (void)loop;
+    (void)timeout_ms;
+    failed_waits++;
+    errno = ENOMEM;
+    return false;
+}
+
+START_TEST(wait_that_fails)
+{
+    struct loop *loop = open_loop(_i);
+    const struct backend *sound = loop->backend;
+    struct backend failing = *sound;
+    struct timer timer = {.callback = note_call, .arg = "t"};
+    int fds[2], fetched[2];
+    failing.wait = failing_wait;
+    open_pair(fds);
+    open_pair(fetched);
+    watch(loop, fds[0], LOOP_READ, "a");
+    watch(loop, fetched[0], LOOP_READ | LOOP_WRITE, "b");
+    watch(loop, fetched[1], 0, "c");
+    loop->backend = &failing;
+    failed_waits = 0;
+    run_rounds(loop, 1); /* everybody is asked, for what each is watched for */
+    ck_assert_msg(strcmp(calls, "ar brw ") == 0 || strcmp(calls, "brw ar ") == 0, "'%s'", calls);
+
+    calls[0] = '\0';
+    failed_waits = 0;
+    ck_assert(timer_start(loop, &timer, 30)); /* is not late by it */
+    run_ms(loop, 450);
+    ck_assert_ptr_nonnull(strchr(calls, 't'));
+    ck_assert_msg(failed_waits >= 2 && failed_waits <= 9, "%d waits in 450 ms", failed_waits);
+    ck_assert_int_lt(loop_lag(loop).max, 100 * NS_PER_MS); /* nobody's handler was slow */
+
+    loop->backend = sound;
+    loop_unwatch(loop, fetched[0]);
+    put_byte(fds[1]);
+    ck_assert_str_eq(calls_in(loop, 1), "ar ");
+    close_pair(fds);
+    close_pair(fetched);
+    loop_free(loop);
+}
+END_TEST
+
+static void limit_descriptors(rlim_t most)
+{
+    struct rlimit limit;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most ? most : limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void take_note_and_stop(struct loop *loop, int fd, unsigned events, void *arg)
+{
+    char byte;
+    (void)events;
+    if (read(fd, &byte, 1) < 1)
+        return; /* just asked */
+    note(arg);
+    loop_stop(loop);
+}
+
+START_TEST(fewer_descriptors_than_are_watched)
+{
+    struct loop *loop = open_loop(_i);
+    int fds[4][2];
+    for (int i = 0; i < 4; i++) {
+        open_pair(fds[i]);
+        ck_assert(loop_watch(loop, fds[i][0], LOOP_READ, take_note_and_stop, "told"));
+    }
+    limit_descriptors(2); /* poll() refuses more from here on */
+    put_byte(fds[3][1]);
+    run_ms(loop, patience_ms());
+    ck_assert_str_eq(calls, "told");
+    limit_descriptors(0);
+    put_byte(fds[2][1]);
+    run_ms(loop, patience_ms());
+    ck_assert_str_eq(calls, "toldtold");
+    for (int i = 0; i < 4; i++)
+        close_pair(fds[i]);
+    loop_free(loop);
+}
+END_TEST
+
+START_TEST(removing_needs_no_memory)
+{
+    struct loop *loop = loop_new("poll");
+    int fds[2], far;
+    ck_assert_ptr_nonnull(loop);
+    loop->backend = &poll_with_limited_memory;
+    open_pair(fds);
+    put_byte(fds[1]);
+    watch(loop, fds[0], LOOP_READ, "a");
+    far = fcntl(fds[1], F_DUPFD, 10 * loop->watch_count);
+    ck_assert_int_ge(far, 0);
+    no_memory = true;
+    ck_assert(!loop_watch(loop, far, LOOP_WRITE, note_ready, "b"));
+    watch(loop, fds[0], LOOP_READ | LOOP_WRITE, "a");
+    ck_assert_str_eq(calls_in(loop, 1), "arw ");
+    loop_unwatch(loop, fds[0]);
+    ck_assert_str_eq(calls_in(loop, 1), "");
+    ck_assert_int_eq(poll(((struct state *)loop->state)->list, 1, 0), 0); /* nothing stale */
+    watch(loop, fds[0], LOOP_READ, "a");
+    no_memory = false;
+    watch(loop, far, LOOP_WRITE, "b");
+    ck_assert_ptr_nonnull(strstr(calls_in(loop, 1), "bw "));
+    close(far);
+    close_pair(fds);
+    loop_free(loop);
+}
+END_TEST
+
+/* What rings cannot, but the signal ends the wait, or anything else. */
+START_TEST(wakeup_whose_ring_is_lost)
+{
+    struct loop *loop = open_loop(_i);
+    struct wakeup wakeup = {.callback = signal_told, .arg = "told"};
+    struct timer ticker = {.callback = tick, .arg = &ticker};
+    int pipe = loop->pipe[1];
+    wakeup_add(loop, &wakeup);
+    loop->pipe[1] = loop->pipe[0]; /* writing to it fails: EBADF */
+    wakeup_send(&wakeup);
+    tick(loop, &ticker);
+    run_ms(loop, patience_ms());
+    ck_assert_str_eq(calls, "told");
+    loop->pipe[1] = pipe;
+    ck_assert_str_eq(calls_in(loop, 3), "");
+    loop_free(loop);
+}
+END_TEST
+
 /* --- stopping --- */
 
 static void note_and_stop(struct loop *loop, void *arg)
@@ -1794,6 +1942,9 @@ static void add_tests_of_calls(TCase *tcase, int i)
     ADD(hundred_thousand_sends_none_lost);
     ADD(what_was_written_before_is_seen);
     ADD(from_a_signal_handler);
+    ADD(wait_that_fails);
+    ADD(fewer_descriptors_than_are_watched);
+    ADD(wakeup_whose_ring_is_lost);
     ADD(stopped_by_any_callback);
     ADD(stopped_by_a_wakeup);
     ADD(lag_shows_who_is_slow);
@@ -1807,6 +1958,7 @@ static Suite *loop_suite(void)
     tcase_add_test(any, unknown_back_end);
     tcase_add_test(any, back_ends_are_named);
     tcase_add_test(any, clock_is_monotonic_nanoseconds);
+    tcase_add_test(any, removing_needs_no_memory);
     suite_add_tcase(suite, any);
     for (int i = 0; i < backend_count; i++) {
         TCase *tcase = tcase_create(backends[i]);
