@@ -35,13 +35,6 @@ static void gone(void *arg)
     remove_listener(arg);
 }
 
-/* Nobody who closes its side listens any longer. */
-static bool ended(void *arg)
-{
-    remove_listener(arg);
-    return true;
-}
-
 static void send_event(struct listener *listener, const char *event, size_t length)
 {
     struct client *client = listener->client;
@@ -49,7 +42,7 @@ static void send_event(struct listener *listener, const char *event, size_t leng
         remove_listener(listener);
         client_drop(client);
     } else {
-        client_write(client, event, length); /* false: gone() has been called */
+        client_write(client, event, length);
     }
 }
 
@@ -96,7 +89,7 @@ void events_free(struct events *events)
 
 void events_answer(struct events *events, struct client *client, const struct http_parser *request)
 {
-    static const struct waiter waiter = {.gone = gone, .ended = ended};
+    static const struct waiter waiter = {.gone = gone};
     static const struct answer head = {.status = 200,
                                        .headers = "Cache-Control: no-store\r\n",
                                        .type = "text/event-stream",
@@ -119,8 +112,7 @@ void events_answer(struct events *events, struct client *client, const struct ht
     client_wait(client, &waiter, listener);
     size_t length = strlen(first);
     length += write_event(events, first + length, sizeof first - length);
-    if (!client_begin(client, &head))
-        return;
+    client_begin(client, &head);
     if (has_body) {
         client_write(client, first, length);
     } else {

@@ -61,9 +61,10 @@ static void expire(struct loop *loop, void *arg)
 static void task_over(void *arg, enum procjob_end end, const void *output, size_t length)
 {
     static const char *const reasons[] = {
-        [PROCJOB_CRASHED] = "two workers died of it",
-        [PROCJOB_TIMED_OUT] = "it took too long",
-        [PROCJOB_DROPPED] = "there are no workers any more",
+        [PROCJOB_CRASHED] = "its worker died, and so did the one that tried again",
+        [PROCJOB_TIMED_OUT] = "it took too long; its worker was killed",
+        [PROCJOB_NO_WORKER] = "no worker had time for it",
+        [PROCJOB_DROPPED] = "the server has ended",
     };
     struct task *task = arg;
     struct tasks *tasks = task->tasks;

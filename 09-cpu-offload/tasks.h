@@ -37,9 +37,9 @@ struct task {
 struct tasks *tasks_new(struct loop *loop, struct procpool *pool);
 void tasks_free(struct tasks *tasks);
 
-/* Accepts a task for the number n. Returns it, or NULL when the pool's queue is
- * full (errno EAGAIN) or there is no memory (ENOMEM). An accepted task ends as
- * done or failed, whatever happens. */
+/* Accepts a task for the number n. Returns it, or NULL when the pool does not
+ * take it (errno EAGAIN) or there is no memory (ENOMEM). An accepted task ends
+ * as done or failed, whatever happens. */
 const struct task *tasks_post(struct tasks *tasks, uint64_t n);
 
 /* Returns the task, or NULL if there is none of that id (any more). */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,10 @@
 #endif
 
 enum { MAX_WORKERS = 4096 }; /* those being replaced included */
+
+static char helper_name[] = "worker-helper"; /* by which a process knows that it is the helper */
+static char *program;                        /* as it was called */
+extern char **environ;
 
 /* --- a worker --- */
 
@@ -41,9 +46,10 @@ static bool write_all(int fd, const void *bytes, size_t length)
     return true;
 }
 
-/* A worker may block: it has no clients. */
-static _Noreturn void run_worker(int fd, worker_function *work)
+/* A worker may block: it has no clients. Its socket is its standard input. */
+static _Noreturn void run_worker(worker_function *work)
 {
+    const int fd = STDIN_FILENO;
     char input[FRAME_MAX], output[sizeof(struct frame) + FRAME_MAX];
     struct frame frame;
     while (read_all(fd, &frame, sizeof frame) && frame.length <= FRAME_MAX &&
@@ -59,8 +65,8 @@ static _Noreturn void run_worker(int fd, worker_function *work)
 
 /* --- the helper --- */
 
+/* Orders come from the standard input. */
 struct helper {
-    int orders;
     worker_function *work;
     pid_t workers[MAX_WORKERS];
     int count;
@@ -87,7 +93,7 @@ static void collect_ended(struct helper *helper)
 }
 
 /* The worker starts as a program would: no signal caught, ignored or blocked, nothing open but its
- * socket and the standard streams. */
+ * socket, in the place of the helper's, and the other standard streams. */
 static _Noreturn void become_worker(const struct helper *helper, int fd, pid_t parent)
 {
     const int caught[] = {SIGINT, SIGTERM, SIGCHLD, SIGPIPE};
@@ -97,19 +103,22 @@ static _Noreturn void become_worker(const struct helper *helper, int fd, pid_t p
 #endif
     if (getppid() != parent)
         _exit(1);
-    close(helper->orders);
+    if (dup2(fd, STDIN_FILENO) < 0)
+        _exit(1);
+    close(fd);
     for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
         signal(caught[i], SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    run_worker(fd, helper->work);
+    run_worker(helper->work);
 }
 
-/* Returns the worker's process id and the server's end of its socket, or -1. */
+/* Returns the worker's process id and the server's end of its socket, or -1 with errno set. */
 static pid_t start_worker(struct helper *helper, int *server_end)
 {
     int ends[2];
     pid_t parent = getpid();
+    errno = EAGAIN; /* for too many workers */
     if (helper->count == MAX_WORKERS || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0)
         return -1;
     pid_t pid = fork();
@@ -117,9 +126,11 @@ static pid_t start_worker(struct helper *helper, int *server_end)
         close(ends[0]);
         become_worker(helper, ends[1], parent);
     }
+    int error = errno;
     close(ends[1]);
     if (pid < 0) {
         close(ends[0]);
+        errno = error;
         return -1;
     }
     helper->workers[helper->count++] = pid;
@@ -162,9 +173,12 @@ static bool obey(struct helper *helper, const struct order *order)
     }
     int fd = -1;
     struct reply reply = {.pid = start_worker(helper, &fd)};
-    bool sent = send_reply(helper->orders, reply, fd);
+    reply.error = reply.pid < 0 ? errno : 0;
+    bool sent = send_reply(STDIN_FILENO, reply, fd);
+    if (!sent) /* perhaps without a descriptor: that takes no memory of the kernel's */
+        sent = send_reply(STDIN_FILENO, (struct reply){.pid = -1, .error = errno}, -1);
     if (fd >= 0)
-        close(fd); /* the server has its own now */
+        close(fd); /* the server has its own now; or nobody has, and the worker ends */
     return sent;
 }
 
@@ -175,24 +189,25 @@ static bool next_order(struct helper *helper, struct order *order)
     for (;;) {
         fd_set readable;
         FD_ZERO(&readable);
-        FD_SET(helper->orders, &readable);
+        FD_SET(STDIN_FILENO, &readable);
         if (child_ended)
             collect_ended(helper);
-        if (pselect(helper->orders + 1, &readable, NULL, NULL, NULL, &helper->waiting) > 0)
-            return read_all(helper->orders, order, sizeof *order);
+        int n = pselect(STDIN_FILENO + 1, &readable, NULL, NULL, NULL, &helper->waiting);
+        if (n >= 0 || errno != EINTR) /* a wait that fails otherwise: read() waits as well */
+            return read_all(STDIN_FILENO, order, sizeof *order);
     }
 }
 
-static _Noreturn void run_helper(int orders, worker_function *work)
+static _Noreturn void run_helper(worker_function *work)
 {
-    struct helper helper = {.orders = orders, .work = work};
+    struct helper helper = {.work = work};
     struct sigaction action = {.sa_handler = on_child};
     struct order order;
     sigset_t child;
+    sigemptyset(&helper.waiting);
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &child, &helper.waiting);
-    sigdelset(&helper.waiting, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &child, NULL); /* the server's mask was ours until now */
     sigaction(SIGCHLD, &action, NULL);
     signal(SIGINT, SIG_IGN); /* Ctrl-C goes to all; the server ends us when it has ended */
     signal(SIGTERM, SIG_IGN);
@@ -206,20 +221,50 @@ static _Noreturn void run_helper(int orders, worker_function *work)
     _exit(0);
 }
 
-int helper_fork(worker_function *work, pid_t *pid)
+/* --- in the server --- */
+
+void helper_main(char **argv, worker_function *work)
 {
-    int ends[2];
+    program = argv[0];
+    if (program && strcmp(program, helper_name) == 0)
+        run_helper(work);
+}
+
+/* Linux has the program itself under that name, even when its file has been replaced meanwhile. */
+static int spawn_self(pid_t *pid, const posix_spawn_file_actions_t *actions)
+{
+    char *const argv[] = {helper_name, NULL};
+    const char *self = "/proc/self/exe";
+    posix_spawnattr_t group; /* a process group of its own, so that none can be left over */
+    int error = posix_spawnattr_init(&group);
+    if (error)
+        return error;
+    posix_spawnattr_setpgroup(&group, 0);
+    posix_spawnattr_setflags(&group, POSIX_SPAWN_SETPGROUP);
+    error =
+        posix_spawnp(pid, access(self, X_OK) == 0 ? self : program, actions, &group, argv, environ);
+    posix_spawnattr_destroy(&group);
+    return error;
+}
+
+int helper_start(pid_t *pid)
+{
+    int ends[2], error = 0;
+    posix_spawn_file_actions_t actions;
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0)
         return -1;
-    *pid = ends[1] < FD_SETSIZE ? fork() : -1; /* the helper waits with pselect() */
-    if (*pid == 0) {
-        close(ends[0]);
-        run_helper(ends[1], work);
+    for (int i = 0; i < 2; i++)
+        if (fcntl(ends[i], F_SETFD, FD_CLOEXEC) < 0)
+            error = errno;
+    if (error == 0 && (error = posix_spawn_file_actions_init(&actions)) == 0) {
+        error = posix_spawn_file_actions_adddup2(&actions, ends[1], STDIN_FILENO);
+        error = error ? error : spawn_self(pid, &actions);
+        posix_spawn_file_actions_destroy(&actions);
     }
     close(ends[1]);
-    if (*pid < 0 || fcntl(ends[0], F_SETFD, FD_CLOEXEC) < 0) {
-        close(ends[0]);
-        return -1;
-    }
-    return ends[0];
+    if (error == 0)
+        return ends[0];
+    close(ends[0]);
+    errno = error;
+    return -1;
 }

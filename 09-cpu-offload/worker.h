@@ -4,8 +4,9 @@
  *
  * A fork() copies the whole process: its locks, held by threads that the copy
  * does not have, and its open sockets. So workers are not forked by the server
- * but by a helper, which was forked before the server had any threads or
- * sockets, and does nothing else.
+ * but by a helper: the same program, started once more, which has one thread
+ * and no clients, and does nothing else. It can be started at any time, and
+ * again.
  */
 #ifndef WORKER_H
 #define WORKER_H
@@ -31,7 +32,8 @@ struct order {
     int32_t pid;
 };
 struct reply {
-    int32_t pid; /* of the worker; -1: none could be started */
+    int32_t pid;   /* of the worker; -1: none could be started */
+    int32_t error; /* then: why, an errno */
 };
 
 /* Does a job: reads length bytes at input, writes at most FRAME_MAX bytes to
@@ -39,11 +41,16 @@ struct reply {
  * compute, block or crash. */
 typedef size_t worker_function(const void *input, size_t length, void *output);
 
-/* Forks the helper. To be called while the program has one thread, and nothing
- * open that workers must not have. Returns the socket to give it orders by
- * (blocking, close-on-exec), and its process id in *pid; -1 with errno set on
- * failure. When that socket is closed, also because the server was killed, the
- * helper kills all workers and ends. */
-int helper_fork(worker_function *work, pid_t *pid);
+/* To be called first thing in main(). Returns, unless this process is to be the
+ * helper: then it never does. (Python's `if __name__ == '__main__'` is there for
+ * the same reason.) */
+void helper_main(char **argv, worker_function *work);
+
+/* Starts the helper, from a program with threads, too. What is open and not
+ * close-on-exec, workers have as well, under the same number. Returns the socket
+ * to give it orders by (blocking, close-on-exec), and its process id in *pid; -1
+ * with errno set on failure. When that socket is closed, also because the server
+ * was killed, the helper kills all workers and ends. */
+int helper_start(pid_t *pid);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -131,6 +132,18 @@ static pid_t helper_of_server(void)
         return 0;
     ck_assert_int_eq(children_of(server.pid, pids, &dead), 1);
     return pids[0];
+}
+
+/* The helper that has come in that one's place, and with it that many workers. Waits for them. */
+static pid_t await_helper(pid_t old, int workers)
+{
+    pid_t pids[WORKERS_MAX], its[WORKERS_MAX];
+    int dead;
+    for (double end = now() + patience(); now() < end; sleep_for(0.005))
+        if (children_of(server.pid, pids, &dead) == 1 && pids[0] != old &&
+            children_of(pids[0], its, &dead) == workers)
+            return pids[0];
+    ck_abort_msg("no helper with %d workers in the place of %ld", workers, (long)old);
 }
 
 /* True once the server has one helper with that many workers, and nobody is dead. Waits for it. */
@@ -779,51 +792,37 @@ START_TEST(workers_have_one_socket_each)
 END_TEST
 #endif
 
-START_TEST(out_of_descriptors_when_a_worker_dies)
+static const int limits[] = {20, 28, 64};
+
+/* More clients than it has descriptors for take every one that is free, and stay. */
+START_TEST(workers_come_back_while_clients_have_all_descriptors)
 {
-    enum { LIMIT = 24 };
-    struct http_client clients[LIMIT];
+    enum { CLIENTS = 200, ROUNDS = 5 };
+    int clients[CLIENTS], dead;
     pid_t pids[WORKERS_MAX];
     char args[256];
     snprintf(args, sizeof args, "%s --workers 2 --threads 2", subject.args);
-    server = server_start(subject.server, args, LIMIT);
-    await_workers(pids, false, 2);
-    struct http_client first = connect_http();
-    assert_status(&first, http_get(&first, "/compute?n=1000"), 200);
-    for (int i = 0; i < LIMIT; i++) /* more than it can accept; the others wait for a place */
-        clients[i] = connect_asking("/health");
-    sleep_for(0.3);
-    for (int i = 0; i < 2; i++)
-        kill(pids[i], SIGKILL);
-    sleep_for(0.3); /* the places of the dead are taken by clients, or by new workers */
-    ck_assert(http_ask(&first, "/compute?n=1000"));
-    sleep_for(0.3);
-    for (int i = 0; i < LIMIT; i++)
-        http_close(&clients[i]);
-    assert_status(&first, http_receive(&first), 200);
-    await_workers(pids, false, 2);
-    http_close(&first);
-    stop();
-}
-END_TEST
-
-START_TEST(without_a_helper_the_rest_goes_on)
-{
-    pid_t pids[WORKERS_MAX];
-    start("--workers 2");
+    server = server_start(subject.server, args, limits[_i]);
     pid_t helper = helper_of_server();
-    await_workers(pids, false, 2);
     if (helper) {
-        struct http_client running = connect_asking(compute_for_ever), client = connect_http();
-        await_workers(pids, true, 1);
-        kill(helper, SIGKILL);
-        assert_status(&running, http_receive(&running), 500);
-        await_workers(pids, false, 0);
-        ck_assert_int_ge(http_get(&client, "/compute?n=1000"), 500);
-        assert_status(&client, http_get(&client, "/compute?n=1000&on=thread"), 200);
-        assert_status(&client, http_get(&client, "/health"), 200);
-        http_close(&running);
-        http_close(&client);
+        await_helper(0, 2);
+        struct http_client first = connect_http();
+        assert_status(&first, http_get(&first, "/compute?n=1000"), 200);
+        for (int i = 0; i < CLIENTS; i++)
+            clients[i] = connect_client();
+        for (int round = 0; round < ROUNDS; round++) {
+            int count = children_of(helper, pids, &dead);
+            for (int i = 0; i < count; i++)
+                kill(pids[i], SIGKILL);
+            assert_status(&first, http_get(&first, "/compute?n=1000"), 200);
+            await_helper(0, 2);
+            kill(helper, SIGKILL);
+            helper = await_helper(helper, 2);
+            assert_status(&first, http_get(&first, "/compute?n=1000"), 200);
+        }
+        http_close(&first);
+        for (int i = 0; i < CLIENTS; i++)
+            close(clients[i]);
     }
     stop();
 }
@@ -1198,6 +1197,237 @@ START_TEST(tasks_that_fail_say_why)
 }
 END_TEST
 
+/* --- the helper --- */
+
+START_TEST(a_killed_helper_costs_its_clients_nothing)
+{
+    pid_t pids[WORKERS_MAX];
+    start("--workers 2 --job-timeout 60");
+    pid_t helper = helper_of_server();
+    if (helper) {
+        await_workers(pids, false, 2);
+        struct http_client running = connect_asking(compute_long), client = connect_http();
+        await_computing(pids, 1);
+        kill(helper, SIGKILL);
+        await_figure("workers", "lost", 2);
+        assert_status(&client, http_get(&client, "/compute?n=1000&on=thread"), 200);
+        assert_status(&client, http_get(&client, "/compute?n=1000"), 200);
+        assert_status(&client, http_get(&client, "/health"), 200);
+        assert_status(&running, http_receive(&running), 200);
+        ck_assert_msg(http_body_is(&running, long_result), "%s", http_describe(&running));
+        await_helper(helper, 2);
+        http_close(&running);
+        http_close(&client);
+    }
+    stop();
+}
+END_TEST
+
+/* Every request is answered. Afterwards all is as before, and none of its processes has a client's
+ * socket. */
+START_TEST(fifty_helpers_killed_under_load)
+{
+    enum { ROUNDS = 50, CLIENTS = 12 };
+    struct http_client clients[CLIENTS];
+    pid_t pids[WORKERS_MAX];
+    int dead, done = 0;
+    start("--workers 2 --threads 2");
+    pid_t helper = helper_of_server();
+    int before = descriptors_with_clients(0);
+    for (int i = 0; i < CLIENTS; i++)
+        clients[i] = connect_http();
+    for (int round = 0; helper && round < ROUNDS; round++) {
+        for (int i = 0; i < CLIENTS; i++)
+            ck_assert(http_ask(&clients[i], i % 4 ? "/compute?n=1000000" : "/compute?n=2"));
+        sleep_for((double)(round % 5) / 1000);
+        kill(helper, SIGKILL);
+        for (int i = 0; i < CLIENTS; i++) {
+            int status = http_receive(&clients[i]);
+            ck_assert_msg(status == 200 || status == 500 || status == 503 || status == 504, "%s",
+                          http_describe(&clients[i]));
+            done += status == 200;
+        }
+        helper = await_helper(helper, 2);
+    }
+    ck_assert_int_ge(done, helper ? ROUNDS * CLIENTS / 2 : 0);
+#ifdef __linux__
+    ck_assert_int_eq(descriptors_of_kind(helper, "socket:"), 1);
+    for (int count = children_of(helper, pids, &dead); count > 0; count--)
+        ck_assert(sockets_become(pids[count - 1], 1));
+#else
+    (void)dead;
+#endif
+    for (int i = 0; i < CLIENTS; i++)
+        http_close(&clients[i]);
+    await_workers(pids, false, 2);
+    struct http_client client = connect_asking("/compute?n=1000");
+    assert_status(&client, http_receive(&client), 200);
+    http_close(&client);
+    ck_assert(descriptors_become(before));
+    stop();
+}
+END_TEST
+
+/* A helper that is stopped makes no new workers, so that what waits has to wait. */
+START_TEST(the_time_in_the_queue_is_limited)
+{
+    pid_t pids[WORKERS_MAX];
+    char id[ID_LENGTH + 1];
+    start("--workers 1 --job-timeout 2");
+    pid_t helper = helper_of_server();
+    if (helper) {
+        await_workers(pids, false, 1);
+        kill(helper, SIGSTOP);
+        struct http_client running = connect_asking(compute_for_ever);
+        await_workers(pids, true, 1);
+        struct http_client waiting = connect_asking("/compute?n=1000"), client = connect_http();
+        post_number(&client, 1000);
+        receive_id(&client, id);
+        assert_status(&running, http_receive(&running), 504);
+        ck_assert_msg(strstr(running.body, "killed") != NULL, "%s", running.body);
+        assert_status(&waiting, http_receive(&waiting), 504);
+        ck_assert_msg(strstr(waiting.body, "no worker") != NULL, "%s", waiting.body);
+        await_task(&client, id);
+        ck_assert_msg(strstr(client.body, "failed") && strstr(client.body, "no worker"), "%s",
+                      client.body);
+        kill(helper, SIGCONT);
+        assert_status(&client, http_get(&client, "/compute?n=1000"), 200);
+        http_close(&running);
+        http_close(&waiting);
+        http_close(&client);
+    }
+    stop();
+}
+END_TEST
+
+START_TEST(a_stopped_helper_does_not_hold_up_the_end)
+{
+    pid_t pids[WORKERS_MAX];
+    start("--workers 2 --job-timeout 60");
+    pid_t helper = helper_of_server();
+    struct http_client client = connect_asking(compute_for_ever);
+    await_workers(pids, true, 1);
+    await_workers(pids, false, 2);
+    if (helper)
+        kill(helper, SIGSTOP);
+    double began = now();
+    stop();
+    ck_assert_double_lt(now() - began, 1 + patience() * 0.1);
+    ck_assert(are_gone(pids, 2));
+    http_close(&client);
+}
+END_TEST
+
+#ifdef __linux__
+static uid_t nobody; /* a user who has no processes but those of a test */
+enum { OTHERS = 2 };
+
+/* Its threads count, too: the server's own, and one of its pool. The helper is the third, and then
+ * there are the others. */
+static void be_nobody(void)
+{
+    const struct rlimit limit = {3 + OTHERS, 100};
+    if (setrlimit(RLIMIT_NPROC, &limit) < 0 || setuid(nobody) < 0)
+        _exit(126);
+}
+
+static pid_t start_other(void)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    if (setuid(nobody) == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;)
+        pause();
+}
+
+/* Root may do without permission what nobody may not. */
+static bool nobody_may_run_it(void)
+{
+    int status = -1;
+    pid_t pid = geteuid() == 0 ? fork() : -1;
+    if (pid == 0)
+        _exit(setuid(nobody) < 0 || access(subject.server, X_OK) < 0);
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static int count_of(const char *text, const char *part)
+{
+    int count = 0;
+    for (; (text = strstr(text, part)); text++)
+        count++;
+    return count;
+}
+
+START_TEST(no_worker_can_be_forked_for_a_while)
+{
+    pid_t pids[WORKERS_MAX], others[OTHERS];
+    nobody = 61000 + (uid_t)getpid() % 4000;
+    if (!nobody_may_run_it() || thread_sanitizer()) /* whose threads are more */
+        return;
+    for (int i = 0; i < OTHERS; i++)
+        others[i] = start_other();
+    sleep_for(0.2); /* until they are somebody else's */
+    process_prepare = be_nobody;
+    start("--workers 2 --threads 1");
+    process_prepare = NULL;
+    struct http_client client = connect_http();
+    for (double end = now() + patience(); http_get(&client, "/health") == 200 && now() < end;)
+        sleep_for(0.005);
+    assert_status(&client, client.status, 503);
+    ck_assert_msg(strstr(client.body, strerror(EAGAIN)) != NULL, "%s", client.body);
+    assert_status(&client, http_get(&client, "/compute?n=1000"), 503);
+    ck_assert_str_eq(http_field(&client, "Retry-After"), "1");
+    ck_assert_msg(strstr(client.body, strerror(EAGAIN)) != NULL, "%s", client.body);
+    post_number(&client, 5);
+    assert_status(&client, http_receive(&client), 503);
+    assert_status(&client, http_get(&client, "/compute?n=1000&on=thread"), 200);
+    sleep_for(0.5); /* it is tried again, and told once */
+    for (int i = 0; i < OTHERS; i++) {
+        kill(others[i], SIGKILL);
+        waitpid(others[i], NULL, 0);
+    }
+    await_workers(pids, false, 2);
+    assert_status(&client, http_get(&client, "/health"), 200);
+    assert_status(&client, http_get(&client, "/compute?n=1000"), 200);
+    http_close(&client);
+    stop();
+    ck_assert_msg(count_of(server.errors, "no worker can be had") == 1 &&
+                      count_of(server.errors, "\n") == 1,
+                  "%s", server.errors);
+}
+END_TEST
+
+enum { INHERITED = 1100 };
+
+static void open_many(void)
+{
+    for (int i = 0; i < INHERITED; i++)
+        if (dup(STDERR_FILENO) < 0)
+            _exit(126);
+}
+
+/* What it waits for may have numbers that do not fit a set of select()'s. */
+START_TEST(started_with_a_thousand_descriptors)
+{
+    if (strstr(subject.args, "select") || raise_descriptor_limit() < INHERITED + 100)
+        return;
+    process_prepare = open_many;
+    start("--workers 2");
+    process_prepare = NULL;
+    struct http_client client = connect_asking("/compute?n=1000");
+    assert_status(&client, http_receive(&client), 200);
+    pid_t helper = helper_of_server();
+    kill(helper, SIGKILL);
+    await_helper(helper, 2);
+    assert_status(&client, http_get(&client, "/compute?n=1000"), 200);
+    http_close(&client);
+    stop();
+}
+END_TEST
+#endif
+
 /* --- /events and /stats --- */
 
 START_TEST(events_about_ten_a_second)
@@ -1258,13 +1488,16 @@ START_TEST(listeners_come_and_go)
                 client_reset(listeners[i].fd);
             else if (i % 3 == 1)
                 close(listeners[i].fd);
-            else /* who closes its side listens no longer */
+            else /* who closes its side may listen all the same */
                 shutdown(listeners[i].fd, SHUT_WR);
+        }
+        for (int i = 2; i < LISTENERS; i += 3) {
+            for (int event = 0; event < 3; event++)
+                next_event(&listeners[i], data);
+            close(listeners[i].fd);
         }
         if (before > 0)
             ck_assert(descriptors_become(before));
-        for (int i = 2; i < LISTENERS; i += 3)
-            close(listeners[i].fd);
     }
     stop();
 }
@@ -1337,6 +1570,45 @@ START_TEST(slow_listeners_are_dropped)
 }
 END_TEST
 
+/* The live page asks by other names of this machine. Browsers give it the answers only if they
+ * allow its origin; they must allow no other. */
+static const struct {
+    const char *format; /* of its port */
+    bool own;
+} origins[] = {{"http://127.0.0.1:%d", true},       {"http://localhost:%d", true},
+               {"http://127.0.0.1:%d0", false},     {"http://127.0.0.1", false},
+               {"https://localhost:%d", false},     {"http://good0.localhost:%d", false},
+               {"http://localhost:%d.test", false}, {"http://elsewhere.test:%d", false},
+               {"http://LOCALHOST:%d", false},      {"null", false}};
+
+START_TEST(only_its_own_page_may_read_answers)
+{
+    const char *const targets[] = {"/health",      "/good-ping?ms=1",  "/perfect-ping?ms=1",
+                                   "/compute?n=1", "/sum?n=9&yield=1", "/no-such-path"};
+    char origin[64] = "", request[256];
+    start("--workers 1");
+    snprintf(origin, sizeof origin, origins[_i].format, server.port);
+    struct http_client client = http_connect(server.port);
+    for (int i = 0; i < (int)COUNT(targets); i++) {
+        snprintf(request, sizeof request,
+                 "GET %s HTTP/1.1\r\nHost: good0.localhost\r\nOrigin: %s\r\n\r\n", targets[i],
+                 origin);
+        ck_assert(http_send(&client, request));
+        ck_assert_msg(http_receive(&client) > 0, "%s", http_describe(&client));
+        const char *allowed = http_field(&client, "Access-Control-Allow-Origin");
+        if (origins[_i].own)
+            ck_assert_pstr_eq(allowed, origin);
+        else
+            ck_assert_pstr_eq(allowed, NULL);
+        ck_assert_pstr_eq(http_field(&client, "Vary"), "Origin");
+        ck_assert_int_eq(http_get(&client, "/health"), 200); /* which has no Origin */
+        ck_assert_ptr_null(http_field(&client, "Access-Control-Allow-Origin"));
+    }
+    http_close(&client);
+    stop();
+}
+END_TEST
+
 START_TEST(stats_have_threads_workers_and_tasks)
 {
     start("--workers 2 --threads 3");
@@ -1396,6 +1668,8 @@ START_TEST(terminated_with_everything_under_way)
     stop();
     ck_assert_double_lt(now() - began, patience() * 0.5);
     ck_assert(are_gone(pids, 2));
+    ck_assert_msg(strstr(server.output, " requests, 10 tasks left unfinished\n") != NULL, "%s",
+                  server.output);
 }
 END_TEST
 
@@ -1476,8 +1750,21 @@ static void add_workers(Suite *suite)
 #ifdef __linux__
     tcase_add_test(dying, workers_have_one_socket_each);
 #endif
-    tcase_add_test(dying, out_of_descriptors_when_a_worker_dies);
-    tcase_add_test(dying, without_a_helper_the_rest_goes_on);
+    tcase_add_loop_test(dying, workers_come_back_while_clients_have_all_descriptors, 0,
+                        COUNT(limits));
+}
+
+static void add_helper(Suite *suite)
+{
+    TCase *helper = add_case(suite, "helper");
+    tcase_add_test(helper, a_killed_helper_costs_its_clients_nothing);
+    tcase_add_test(helper, fifty_helpers_killed_under_load);
+    tcase_add_test(helper, the_time_in_the_queue_is_limited);
+    tcase_add_test(helper, a_stopped_helper_does_not_hold_up_the_end);
+#ifdef __linux__
+    tcase_add_test(helper, no_worker_can_be_forked_for_a_while);
+    tcase_add_test(helper, started_with_a_thousand_descriptors);
+#endif
 }
 
 static void add_tasks(Suite *suite)
@@ -1507,6 +1794,7 @@ Suite *offload_server_suite(void)
     tcase_add_test(compute, what_does_not_fit_the_queue_is_told_so);
     tcase_add_test(compute, clients_that_leave);
     add_workers(suite);
+    add_helper(suite);
     add_tasks(suite);
     TCase *events = add_case(suite, "events"), *ending = add_case(suite, "ending");
     tcase_add_test(events, events_about_ten_a_second);
@@ -1514,6 +1802,7 @@ Suite *offload_server_suite(void)
     tcase_add_test(events, listeners_come_and_go);
     tcase_add_test(events, events_head);
     tcase_add_test(events, slow_listeners_are_dropped);
+    tcase_add_loop_test(events, only_its_own_page_may_read_answers, 0, COUNT(origins));
     tcase_add_test(events, stats_have_threads_workers_and_tasks);
     tcase_add_test(ending, terminated_with_everything_under_way);
     tcase_add_test(ending, nobody_survives_the_killed_server);

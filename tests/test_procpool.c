@@ -9,6 +9,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -37,6 +38,7 @@ enum what {
     NOTHING, /* answers no bytes */
     PID,
     SURROUNDINGS,
+    PARENT,
     GATE, /* waits there, then as SQUARE */
     NAP,  /* for number ms, then as SQUARE */
     HANG,
@@ -68,26 +70,25 @@ struct surroundings {
     int sockets, caught, ignored, blocked;
 };
 
-/* Shared with the workers. */
+/* Shared with the workers: a file, which they have open under this number. */
+enum { SHARED_FD = 100 };
 static struct {
     atomic_int permits, inside, most, begun;
     atomic_int tries[TASKS_MAX]; /* how often a worker got that task */
 } * shared;
 
-static int my_socket(void)
+static void share_memory(void)
 {
-    struct stat what;
-    for (int fd = 3; fd < 1024; fd++)
-        if (fstat(fd, &what) == 0 && S_ISSOCK(what.st_mode))
-            return fd;
-    return -1;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, SHARED_FD, 0);
+    if (shared == MAP_FAILED)
+        abort();
 }
 
 static void say(const void *bytes, size_t length)
 {
     const char *at = bytes;
-    for (int fd = my_socket(); length > 0;) {
-        ssize_t n = write(fd, at, length);
+    while (length > 0) {
+        ssize_t n = write(STDIN_FILENO, at, length); /* which is a worker's socket */
         if (n <= 0)
             _exit(1);
         at += n;
@@ -134,6 +135,13 @@ static struct surroundings look_around(void)
     return found;
 }
 
+/* In the environment: each worker dies before it has read anything. */
+#define STILLBORN "STILLBORN"
+static void end_at_birth(void)
+{
+    _exit(1);
+}
+
 /* As a crash, but without a sanitizer's report about it. */
 static _Noreturn void die_of(int number)
 {
@@ -154,7 +162,7 @@ static void hang_or_crash(enum what what)
         sigprocmask(SIG_BLOCK, &all, NULL);
         wait_for_ever();
     case HANG_UP:
-        close(my_socket());
+        close(STDIN_FILENO);
         wait_for_ever();
     case HANG:
         wait_for_ever();
@@ -209,6 +217,8 @@ static void talk_nonsense(const struct input *input)
 static size_t work(const void *bytes, size_t length, void *output)
 {
     struct input input;
+    if (!shared)
+        share_memory();
     if (length < sizeof input) /* as long as it is, it is to be sent back reversed */
         input.what = REVERSE;
     else
@@ -229,6 +239,9 @@ static size_t work(const void *bytes, size_t length, void *output)
         return 0;
     case PID:
         answer = getpid();
+        break;
+    case PARENT:
+        answer = getppid();
         break;
     case SURROUNDINGS:
         found = look_around();
@@ -252,7 +265,6 @@ static size_t work(const void *bytes, size_t length, void *output)
 
 static struct loop *loop;
 static struct procpool *pool;
-static pid_t helper;
 
 /* One job, and what has become of it. */
 struct task {
@@ -271,17 +283,19 @@ static void make_pool_on(const char *backend, struct procpool_options options)
 #ifdef __linux__
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* who loses its parent becomes our child */
 #endif
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert(shared != MAP_FAILED);
+    char name[] = "/tmp/test_procpool.XXXXXX";
+    int file = mkstemp(name);
+    ck_assert(file >= 0 && unlink(name) == 0 && ftruncate(file, sizeof *shared) == 0);
+    ck_assert_int_eq(dup2(file, SHARED_FD), SHARED_FD);
+    close(file);
+    share_memory();
     signal(SIGPIPE, SIG_IGN);
-    int orders = helper_fork(work, &helper);
-    ck_assert_msg(orders >= 0, "no helper: %s", strerror(errno));
     loop = loop_new(backend);
     ck_assert_ptr_nonnull(loop);
     if (options.timeout_ms == 0)
         options.timeout_ms = PLENTY * 1000;
-    pool = procpool_new(loop, orders, helper, &options);
-    ck_assert_ptr_nonnull(pool);
+    pool = procpool_new(loop, &options);
+    ck_assert_msg(pool != NULL, "no pool: %s", strerror(errno));
 }
 
 static void make_pool(int workers, int queue_max)
@@ -294,6 +308,19 @@ static void free_pool(void)
 {
     procpool_free(pool);
     ck_assert_msg(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD, "there are children left");
+    loop_free(loop);
+    munmap(shared, sizeof *shared);
+}
+
+/* The same where a helper may have been killed: its workers are our children then, and may be
+ * dying. */
+static void free_pool_without_helper(void)
+{
+    procpool_free(pool);
+    bool left = true;
+    for (double end = now() + patience(); left && now() < end; sleep_for(0.002))
+        left = waitpid(-1, NULL, WNOHANG) >= 0;
+    ck_assert_msg(!left, "there are children left");
     loop_free(loop);
     munmap(shared, sizeof *shared);
 }
@@ -318,6 +345,38 @@ static bool submit(int index, enum what what, long long number)
     task->job.done = done;
     task->job.arg = task;
     return procpool_submit(pool, &task->job);
+}
+
+/* --- processes, as /proc shows them --- */
+
+static bool there_is_proc(void)
+{
+    return access("/proc/self/stat", R_OK) == 0;
+}
+
+/* The children of a process; -1 if one of them is dead, and was not collected. */
+static int children_of(pid_t parent, pid_t *last)
+{
+    char path[64], line[512];
+    int count = 0;
+    DIR *folder = opendir("/proc");
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        snprintf(path, sizeof path, "/proc/%.20s/stat", entry->d_name);
+        FILE *file = entry->d_name[0] > '0' && entry->d_name[0] <= '9' ? fopen(path, "r") : NULL;
+        const char *name_end = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+        if (file)
+            fclose(file);
+        if (!name_end || strtol(name_end + 3, NULL, 10) != parent)
+            continue;
+        *last = (pid_t)strtol(entry->d_name, NULL, 10);
+        if (name_end[2] == 'Z')
+            count = -1;
+        else if (count >= 0)
+            count++;
+    }
+    if (folder)
+        closedir(folder);
+    return count;
 }
 
 /* --- running the loop until something is so --- */
@@ -371,6 +430,11 @@ static bool inside_gate(int number)
     return shared->inside == number;
 }
 
+static bool no_worker_can_be_had(int yes)
+{
+    return (procpool_error(pool) != NULL) == yes;
+}
+
 static bool lost(int number)
 {
     return procpool_counts(pool).lost >= (unsigned long long)number;
@@ -388,6 +452,36 @@ static void run_for(double seconds)
 {
     when = now() + seconds;
     RUN_UNTIL(it_is_time, 0);
+}
+
+static pid_t the_helper;
+
+static void helper_told(void *arg, enum procjob_end end, const void *output, size_t length)
+{
+    long long answer = 0;
+    (void)arg;
+    if (end == PROCJOB_DONE && length == sizeof answer)
+        memcpy(&answer, output, length);
+    the_helper = (pid_t)answer;
+}
+
+static bool helper_known(int number)
+{
+    (void)number;
+    return the_helper > 0;
+}
+
+/* The helper's process id: a worker's parent, as one that is free says. */
+static pid_t helper(void)
+{
+    static struct task task;
+    task.input = (struct input){.what = PARENT, .index = TASKS_MAX - 1};
+    task.job = (struct procjob){
+        .input = &task.input, .length = sizeof task.input, .done = helper_told, .arg = &task};
+    the_helper = 0;
+    ck_assert(procpool_submit(pool, &task.job));
+    RUN_UNTIL(helper_known, 0);
+    return the_helper;
 }
 
 /* Tasks 0 to count - 1 take the first workers, and wait at the gate. */
@@ -622,6 +716,7 @@ START_TEST(a_job_that_waits_for_its_second_try_can_be_taken_back)
     ck_assert_int_eq(procpool_counts(pool).queued, 1);
     ck_assert(procpool_cancel(pool, &tasks[0].job));
     setrlimit(RLIMIT_NOFILE, &limit);
+    RUN_UNTIL(there_are_workers, 1);
     ck_assert(submit(1, SQUARE, 1));
     RUN_UNTIL(told, 1);
     assert_done(1, 1);
@@ -738,9 +833,9 @@ START_TEST(a_hanging_job_is_ended_and_not_tried_again)
     workers(before);
     double start = now();
     ck_assert(submit(0, hanging[_i], 0));
+    RUN_UNTIL(told, 1);
     for (int i = 1; i < 5; i++)
         ck_assert(submit(i, SQUARE, i));
-    RUN_UNTIL(told, 1);
     ck_assert_int_eq(tasks[0].told, 1);
     ck_assert_int_eq(tasks[0].end, PROCJOB_TIMED_OUT);
     ck_assert_double_ge(now() - start, 0.9);
@@ -756,25 +851,69 @@ START_TEST(a_hanging_job_is_ended_and_not_tried_again)
 }
 END_TEST
 
-START_TEST(the_time_in_the_queue_does_not_count)
+/* It has a time for each: together it may be more. */
+START_TEST(the_time_in_the_queue_does_not_count_when_a_worker_has_it)
 {
     make_pool_on(NULL,
-                 (struct procpool_options){.workers = 1, .queue_max = 10, .timeout_ms = 2000});
-    for (int i = 0; i < 6; i++)
-        ck_assert(submit(i, NAP, 500)); /* three seconds in all */
+                 (struct procpool_options){.workers = 1, .queue_max = 10, .timeout_ms = 3000});
+    RUN_UNTIL(there_are_workers, 1);
+    ck_assert(submit(0, NAP, 2000));
+    ck_assert(submit(1, NAP, 2000));
+    RUN_UNTIL(told, 2);
+    assert_done(0, 2);
+    free_pool();
+}
+END_TEST
+
+/* A worker that is free would have taken it, so there has to be one that is not. */
+START_TEST(the_time_in_the_queue_is_limited)
+{
+    make_pool_on(NULL,
+                 (struct procpool_options){.workers = 2, .queue_max = 10, .timeout_ms = 1000});
+    RUN_UNTIL(there_are_workers, 2);
+    for (int i = 0; i < 2; i++)
+        ck_assert(submit(i, HANG, 0));
+    double start = now();
+    for (int i = 2; i < 5; i++)
+        ck_assert(submit(i, SQUARE, i));
+    RUN_UNTIL(told, 5);
+    ck_assert_double_ge(now() - start, 0.9);
+    for (int i = 0; i < 5; i++) {
+        ck_assert_int_eq(tasks[i].told, 1);
+        ck_assert_int_eq(tasks[i].end, i < 2 ? PROCJOB_TIMED_OUT : PROCJOB_NO_WORKER);
+        ck_assert_int_eq(shared->tries[i], i < 2);
+    }
+    ck_assert_int_eq(procpool_counts(pool).queued, 0);
+    ck_assert(submit(5, SQUARE, 5));
     RUN_UNTIL(told, 6);
-    assert_done(0, 6);
+    assert_done(5, 1);
+    free_pool();
+}
+END_TEST
+
+/* The job goes back into the queue each time, and has no more time for that. */
+START_TEST(workers_that_die_before_they_read_their_job_do_not_prolong_its_wait)
+{
+    setenv(STILLBORN, "1", 1);
+    make_pool_on(NULL,
+                 (struct procpool_options){.workers = 1, .queue_max = 10, .timeout_ms = 1000});
+    ck_assert(submit(0, SQUARE, 1));
+    RUN_UNTIL(told, 1);
+    ck_assert_int_eq(tasks[0].end, PROCJOB_NO_WORKER);
+    ck_assert_uint_gt(procpool_counts(pool).lost, 1);
     free_pool();
 }
 END_TEST
 
 START_TEST(a_job_that_is_done_has_no_time_limit)
 {
-    make_pool_on(NULL, (struct procpool_options){.workers = 1, .queue_max = 10, .timeout_ms = 300});
+    make_pool_on(NULL,
+                 (struct procpool_options){.workers = 1, .queue_max = 10, .timeout_ms = 1000});
+    RUN_UNTIL(there_are_workers, 1);
     for (int i = 0; i < 2; i++) {
         ck_assert(submit(i, SQUARE, i));
         RUN_UNTIL(told, i + 1);
-        run_for(0.6);
+        run_for(1.2);
     }
     assert_done(0, 2);
     ck_assert_uint_eq(procpool_counts(pool).lost, 0);
@@ -785,10 +924,15 @@ END_TEST
 START_TEST(time_that_is_over_costs_nobody_else)
 {
     make_pool_on(NULL,
-                 (struct procpool_options){.workers = 1, .queue_max = 100, .timeout_ms = 300});
-    for (int i = 0; i < 9; i++)
+                 (struct procpool_options){.workers = 1, .queue_max = 100, .timeout_ms = 1000});
+    RUN_UNTIL(there_are_workers, 1);
+    for (int i = 0; i < 9; i++) {
         ck_assert(submit(i, i % 3 ? SQUARE : HANG, i));
-    RUN_UNTIL(told, 9);
+        if (i % 3 == 0)
+            run_for(0.3); /* the next two wait for the rest of its time */
+        if (i % 3 == 2)
+            RUN_UNTIL(told, i + 1);
+    }
     for (int i = 0; i < 9; i++) {
         ck_assert_int_eq(tasks[i].place, i);
         ck_assert_int_eq(tasks[i].end, i % 3 ? PROCJOB_DONE : PROCJOB_TIMED_OUT);
@@ -806,15 +950,18 @@ START_TEST(all_of_many_workers_are_replaced_at_once)
     RUN_UNTIL(there_are_workers, MANY);
     for (int i = 0; i < MANY; i++)
         ck_assert(submit(i, HANG, 0));
-    for (int i = MANY; i < 2 * MANY; i++)
-        ck_assert(submit(i, SQUARE, i));
     RUN_UNTIL(told, MANY);
+    for (int i = MANY; i < 2 * MANY; i++) {
+        ck_assert(submit(i, SQUARE, i));
+        if (i % 10 == 0)
+            RUN_UNTIL(told, i);
+    }
     RUN_UNTIL(told, 2 * MANY);
     for (int i = 0; i < MANY; i++)
         ck_assert_int_eq(tasks[i].end, PROCJOB_TIMED_OUT);
     assert_done(MANY, MANY);
     RUN_UNTIL(there_are_workers, MANY);
-    free_pool();
+    free_pool_without_helper(); /* it has no time for so many */
 }
 END_TEST
 
@@ -876,31 +1023,69 @@ START_TEST(killed_together_with_idle_ones_is_one_try)
 }
 END_TEST
 
-START_TEST(out_of_descriptors_for_a_while)
+/* Lower than those that are open: then even the places that are kept cannot be used again. */
+static struct rlimit set_limit_of_descriptors(rlim_t number)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    const struct rlimit lower = {number, limit.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &lower), 0);
+    return limit;
+}
+
+START_TEST(no_descriptors_at_all_for_a_while)
 {
     pid_t pids[WORKERS_MAX];
-    struct rlimit limit, none;
     make_pool(2, 10);
-    RUN_UNTIL(there_are_workers, 2);
+    occupy(2);
+    ck_assert(submit(2, SQUARE, 2));
     workers(pids);
-    getrlimit(RLIMIT_NOFILE, &limit);
-    none = (struct rlimit){3, limit.rlim_max};
-    setrlimit(RLIMIT_NOFILE, &none);
+    struct rlimit limit = set_limit_of_descriptors(3);
     for (int i = 0; i < 2; i++)
         kill(pids[i], SIGKILL);
-    RUN_UNTIL(lost, 2);
-    for (int i = 0; i < 5; i++)
-        ck_assert(submit(i, SQUARE, i));
+    RUN_UNTIL(no_worker_can_be_had, true);
+    ck_assert_msg(strstr(procpool_error(pool), strerror(EMFILE)) != NULL, "%s",
+                  procpool_error(pool));
+    ck_assert(!submit(3, SQUARE, 3));
     double start = now(), before = process_cpu(getpid());
     run_for(0.5);
     ck_assert(there_are_workers(0));
     ck_assert_int_eq(told_in_all, 0);
     ck_assert_double_lt(process_cpu(getpid()) - before, (now() - start) / 2); /* no busy waiting */
     setrlimit(RLIMIT_NOFILE, &limit);
-    RUN_UNTIL(told, 5);
-    assert_done(0, 5);
+    shared->permits = 2;
+    RUN_UNTIL(told, 3);
+    assert_done(0, 3);
     RUN_UNTIL(there_are_workers, 2);
+    ck_assert_ptr_null(procpool_error(pool));
     free_pool();
+}
+END_TEST
+
+/* All descriptors are taken, and stay so whoever is killed: the pool has its own. */
+START_TEST(places_among_the_descriptors_are_kept)
+{
+    enum { WORKERS = 4, ROUNDS = 10, LOST = WORKERS * ROUNDS };
+    pid_t pids[WORKERS_MAX];
+    make_pool(WORKERS, 10);
+    RUN_UNTIL(there_are_workers, WORKERS);
+    set_limit_of_descriptors(64);
+    while (dup(STDIN_FILENO) >= 0)
+        ;
+    for (int round = 1; round <= ROUNDS; round++) {
+        workers(pids);
+        pid_t victim = helper(); /* with it, its workers */
+        if (_i)
+            kill(victim, SIGKILL);
+        for (int i = 0; i < WORKERS && !_i; i++)
+            kill(pids[i], SIGKILL);
+        RUN_UNTIL(lost, round * WORKERS);
+        ck_assert_int_lt(dup(STDIN_FILENO), 0);
+        RUN_UNTIL(there_are_workers, WORKERS);
+        ck_assert_int_lt(dup(STDIN_FILENO), 0);
+    }
+    ck_assert_uint_eq(procpool_counts(pool).lost, LOST);
+    free_pool_without_helper();
 }
 END_TEST
 
@@ -935,33 +1120,10 @@ START_TEST(without_max_jobs_workers_stay)
 }
 END_TEST
 
-/* How many children the helper has; -1: one of them is dead, and was not collected. */
-static int helpers_children(void)
+static bool helpers_children_are(int number)
 {
-    char path[64], line[512];
-    int count = 0;
-    DIR *folder = opendir("/proc");
-    for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        snprintf(path, sizeof path, "/proc/%.20s/stat", entry->d_name);
-        FILE *file = entry->d_name[0] > '0' && entry->d_name[0] <= '9' ? fopen(path, "r") : NULL;
-        const char *name_end = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-        if (file)
-            fclose(file);
-        if (!name_end || strtol(name_end + 3, NULL, 10) != helper)
-            continue;
-        if (name_end[2] == 'Z')
-            count = -1;
-        else if (count >= 0)
-            count++;
-    }
-    if (folder)
-        closedir(folder);
-    return count;
-}
-
-static bool children_are(int number)
-{
-    return helpers_children() == number;
+    pid_t last;
+    return children_of(the_helper, &last) == number;
 }
 
 START_TEST(a_hundred_replaced_workers_leave_nothing)
@@ -975,8 +1137,10 @@ START_TEST(a_hundred_replaced_workers_leave_nothing)
     RUN_UNTIL(there_are_workers, 2);
     ck_assert(lost(100));
     ck_assert_int_eq(process_descriptors(getpid()), descriptors);
-    if (access("/proc/self/stat", R_OK) == 0 && !thread_sanitizer())
-        RUN_UNTIL(children_are, 2);
+    if (there_is_proc() && !thread_sanitizer()) {
+        helper();
+        RUN_UNTIL(helpers_children_are, 2);
+    }
     free_pool();
 }
 END_TEST
@@ -1024,13 +1188,174 @@ START_TEST(interrupt_and_terminate_do_not_end_the_helper)
 {
     make_pool(1, 10);
     RUN_UNTIL(there_are_workers, 1);
-    kill(helper, SIGINT);
-    kill(helper, SIGTERM);
+    kill(helper(), SIGINT);
+    kill(the_helper, SIGTERM);
     ck_assert(submit(0, ABORT, 0)); /* it is needed for a new worker */
     ck_assert(submit(1, SQUARE, 1));
     RUN_UNTIL(told, 2);
     assert_done(1, 1);
     free_pool();
+}
+END_TEST
+
+/* --- the helper --- */
+
+START_TEST(a_helper_killed_while_idle_is_replaced)
+{
+    pid_t pids[WORKERS_MAX];
+    make_pool(3, 10);
+    for (int i = 0; i < 3; i++) {
+        RUN_UNTIL(there_are_workers, 3);
+        workers(pids);
+        pid_t old = helper();
+        kill(old, SIGKILL);
+        RUN_UNTIL(lost, 3 * (i + 1));
+        RUN_UNTIL(there_are_workers, 3);
+        ck_assert_int_ne(helper(), old);
+        ck_assert(are_gone(&old, 1));
+        ck_assert(are_gone(pids, 3));
+        ck_assert_ptr_null(procpool_error(pool));
+    }
+    free_pool_without_helper();
+}
+END_TEST
+
+/* What was running is tried again, what waits goes on to wait. */
+START_TEST(a_helper_killed_under_load_costs_a_try)
+{
+    make_pool(2, 10);
+    RUN_UNTIL(there_are_workers, 2);
+    helper();
+    occupy(2);
+    for (int i = 2; i < 6; i++)
+        ck_assert(submit(i, SQUARE, i));
+    kill(the_helper, SIGKILL);
+    RUN_UNTIL(lost, 2);
+    ck_assert_int_eq(told_in_all, 0);
+    shared->permits = 2;
+    RUN_UNTIL(told, 6);
+    assert_done(0, 6);
+    for (int i = 0; i < 6; i++)
+        ck_assert_int_eq(shared->tries[i], i < 2 ? 2 : 1);
+    free_pool_without_helper();
+}
+END_TEST
+
+START_TEST(a_hundred_helpers_killed_under_load)
+{
+    enum { ROUNDS = 100, EACH = 10 };
+    int done_in_all = 0;
+    make_pool(2, 2 * ROUNDS * EACH);
+    RUN_UNTIL(there_are_workers, 2);
+    int descriptors = process_descriptors(getpid());
+    for (int round = 0, next = 0; round < ROUNDS; round++) {
+        RUN_UNTIL(there_are_workers, 2);
+        helper();
+        for (int i = 0; i < EACH; i++, next++)
+            ck_assert(submit(next, i % 2 ? NAP : SQUARE, i));
+        run_for((double)(round % 7) / 1000);
+        kill(the_helper, SIGKILL);
+        RUN_UNTIL(told, next);
+    }
+    for (int i = 0; i < ROUNDS * EACH; i++) {
+        ck_assert_int_eq(tasks[i].told, 1);
+        ck_assert(tasks[i].end == PROCJOB_DONE || tasks[i].end == PROCJOB_CRASHED);
+        done_in_all += tasks[i].end == PROCJOB_DONE;
+    }
+    ck_assert_int_ge(done_in_all, ROUNDS * EACH / 2);
+    RUN_UNTIL(there_are_workers, 2);
+    ck_assert_int_eq(process_descriptors(getpid()), descriptors);
+    ck_assert_ptr_null(procpool_error(pool));
+    free_pool_without_helper();
+}
+END_TEST
+
+/* It does what a dead one does: nothing. So it is treated as one, after a while. */
+START_TEST(a_stopped_helper_is_replaced)
+{
+    pid_t pids[WORKERS_MAX];
+    make_pool(2, 10);
+    RUN_UNTIL(there_are_workers, 2);
+    pid_t old = helper();
+    workers(pids);
+    kill(old, SIGSTOP);
+    for (int i = 0; i < 2; i++)
+        kill(pids[i], SIGKILL);
+    RUN_UNTIL(lost, 2);
+    ck_assert(submit(0, SQUARE, 7));
+    RUN_UNTIL(told, 1);
+    assert_done(0, 1);
+    ck_assert(are_gone(&old, 1));
+    free_pool_without_helper();
+}
+END_TEST
+
+static const enum what last_jobs[] = {SQUARE, HANG, SPIN, HANG_DEAF};
+
+START_TEST(a_stopped_helper_does_not_hold_up_the_end)
+{
+    pid_t pids[WORKERS_MAX];
+    make_pool(3, 10);
+    RUN_UNTIL(there_are_workers, 3);
+    pid_t old = helper();
+    workers(pids);
+    for (int i = 0; i < 3; i++)
+        ck_assert(submit(i, last_jobs[_i], 0));
+    run_for(0.03);
+    kill(old, SIGSTOP);
+    double start = now();
+    procpool_free(pool);
+    ck_assert_double_lt(now() - start, 0.2 + patience() / 10.0);
+    ck_assert(are_gone(pids, 3));
+    ck_assert(is_gone(old));
+    loop_free(loop);
+    munmap(shared, sizeof *shared);
+}
+END_TEST
+
+/* This user may have no more processes than that, from now on: this one, and those of the pool. */
+static void set_limit_of_processes(rlim_t number)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NPROC, &limit);
+    limit.rlim_cur = number < limit.rlim_max ? number : limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NPROC, &limit), 0);
+}
+
+/* Workers cannot be forked; or not even the helper can be started. */
+START_TEST(no_processes_for_a_while)
+{
+    pid_t child = 0;
+    /* as somebody who has no other processes (ThreadSanitizer has a thread of its own); root may
+     * have as many as it likes */
+    if (!there_is_proc() || thread_sanitizer() || setuid(100000 + (uid_t)getpid()) < 0)
+        return;
+    set_limit_of_processes(_i ? RLIM_INFINITY : 2);
+    make_pool_on(NULL, (struct procpool_options){.workers = 2, .queue_max = 9, .timeout_ms = 2000});
+    ck_assert(submit(0, SQUARE, 0)); /* before anything is known */
+    if (_i) {
+        RUN_UNTIL(told, 1);
+        set_limit_of_processes(1);
+        kill(helper(), SIGKILL);
+    }
+    RUN_UNTIL(no_worker_can_be_had, true);
+    ck_assert_msg(strstr(procpool_error(pool), strerror(EAGAIN)) != NULL, "%s",
+                  procpool_error(pool));
+    ck_assert(!submit(1, SQUARE, 1));
+    RUN_UNTIL(told, 1);
+    ck_assert_int_eq(tasks[0].end, _i ? PROCJOB_DONE : PROCJOB_NO_WORKER);
+    ck_assert(there_are_workers(0));
+    set_limit_of_processes(RLIM_INFINITY);
+    if (_i == 0) { /* the helper has its limit from before */
+        ck_assert_int_eq(children_of(getpid(), &child), 1);
+        kill(child, SIGKILL);
+    }
+    RUN_UNTIL(there_are_workers, 2);
+    ck_assert_ptr_null(procpool_error(pool));
+    ck_assert(submit(2, SQUARE, 2));
+    RUN_UNTIL(told, 2);
+    assert_done(2, 1);
+    free_pool_without_helper();
 }
 END_TEST
 
@@ -1057,6 +1382,7 @@ START_TEST(what_is_left_is_dropped_and_told_once)
         ck_assert(submit(i, SQUARE, i));
     for (int i = 0; i < JOBS; i++)
         tasks[i].job.done = submit_at_the_end;
+    pid_t its_helper = busy == 3 ? 0 : helper();
     workers(pids);
     free_pool();
     int left = busy == 3 ? JOBS : busy;
@@ -1068,7 +1394,7 @@ START_TEST(what_is_left_is_dropped_and_told_once)
     ck_assert(!accepted_at_the_end);
     for (int i = 0; i < 3; i++)
         ck_assert_msg(is_gone(pids[i]), "worker %ld is still there", (long)pids[i]);
-    ck_assert(is_gone(helper));
+    ck_assert(its_helper == 0 || is_gone(its_helper));
 }
 END_TEST
 
@@ -1103,18 +1429,17 @@ static _Noreturn void own_a_pool(int out, enum what what)
     pid_t pids[WORKERS_MAX] = {0};
     make_pool(3, 10);
     RUN_UNTIL(there_are_workers, 3);
+    helper();
     for (int i = 0; i < 3; i++)
         submit(i, what, 0);
     run_for(0.03);
+    pids[3] = the_helper;
     workers(pids);
-    pids[3] = helper;
     if (write(out, pids, 4 * sizeof pids[0]) < 0)
         _exit(1);
     wait_for_ever();
     _exit(0);
 }
-
-static const enum what last_jobs[] = {SQUARE, HANG, SPIN, HANG_DEAF};
 
 START_TEST(nobody_survives_the_pools_owner)
 {
@@ -1136,31 +1461,6 @@ START_TEST(nobody_survives_the_pools_owner)
 }
 END_TEST
 
-START_TEST(without_its_helper_the_pool_ends_what_it_has)
-{
-    pid_t pids[WORKERS_MAX];
-    make_pool(2, 10);
-    occupy(2);
-    for (int i = 2; i < 6; i++)
-        ck_assert(submit(i, SQUARE, i));
-    workers(pids);
-    kill(helper, SIGKILL);
-    RUN_UNTIL(told, 4);
-    shared->permits = 2; /* where workers outlive their helper these go on to their end */
-    RUN_UNTIL(told, 6);
-    for (int i = 0; i < 6; i++)
-        ck_assert_int_eq(tasks[i].told, 1);
-    for (int i = 2; i < 6; i++)
-        ck_assert_int_eq(tasks[i].end, PROCJOB_DROPPED);
-    ck_assert(!submit(6, SQUARE, 6));
-    ck_assert_int_eq(procpool_counts(pool).busy + procpool_counts(pool).queued, 0);
-    ck_assert(is_gone(helper));
-    procpool_free(pool);
-    ck_assert(are_gone(pids, 2));
-    loop_free(loop);
-}
-END_TEST
-
 /* --- the suite --- */
 
 static void add_case(Suite *suite, TCase *tcase)
@@ -1175,14 +1475,17 @@ static void add_failing(TCase *failing)
     tcase_add_test(failing, a_frame_is_known_by_its_magic);
     tcase_add_test(failing, a_job_gets_a_second_chance_and_first);
     tcase_add_loop_test(failing, a_hanging_job_is_ended_and_not_tried_again, 0, COUNT(hanging));
-    tcase_add_test(failing, the_time_in_the_queue_does_not_count);
+    tcase_add_test(failing, the_time_in_the_queue_does_not_count_when_a_worker_has_it);
+    tcase_add_test(failing, the_time_in_the_queue_is_limited);
+    tcase_add_test(failing, workers_that_die_before_they_read_their_job_do_not_prolong_its_wait);
     tcase_add_test(failing, a_job_that_is_done_has_no_time_limit);
     tcase_add_test(failing, time_that_is_over_costs_nobody_else);
     tcase_add_test(failing, all_of_many_workers_are_replaced_at_once);
     tcase_add_test(failing, a_worker_killed_while_idle_is_replaced);
     tcase_add_loop_test(failing, killed_while_idle_is_no_try, 0, 2);
     tcase_add_loop_test(failing, killed_together_with_idle_ones_is_one_try, 0, 2);
-    tcase_add_test(failing, out_of_descriptors_for_a_while);
+    tcase_add_test(failing, no_descriptors_at_all_for_a_while);
+    tcase_add_loop_test(failing, places_among_the_descriptors_are_kept, 0, 2);
 }
 
 static Suite *procpool_suite(void)
@@ -1191,6 +1494,7 @@ static Suite *procpool_suite(void)
     TCase *jobs = tcase_create("jobs"), *cancel = tcase_create("cancel");
     TCase *failing = tcase_create("failing"), *replacing = tcase_create("replacing");
     TCase *surrounded = tcase_create("surroundings"), *ending = tcase_create("ending");
+    TCase *helping = tcase_create("helper");
     tcase_add_loop_test(jobs, a_thousand_results_each_to_its_own_job, 0, COUNT(backends));
     tcase_add_test(jobs, from_no_bytes_to_as_many_as_there_may_be);
     tcase_add_test(jobs, an_answer_of_no_bytes);
@@ -1218,17 +1522,28 @@ static Suite *procpool_suite(void)
     tcase_add_test(surrounded, interrupt_and_terminate_do_not_end_the_helper);
     add_case(suite, surrounded);
 
+    tcase_add_test(helping, a_helper_killed_while_idle_is_replaced);
+    tcase_add_test(helping, a_helper_killed_under_load_costs_a_try);
+    tcase_add_test(helping, a_hundred_helpers_killed_under_load);
+    tcase_add_test(helping, a_stopped_helper_is_replaced);
+    tcase_add_loop_test(helping, a_stopped_helper_does_not_hold_up_the_end, 0, COUNT(last_jobs));
+    tcase_add_loop_test(helping, no_processes_for_a_while, 0, 2);
+    add_case(suite, helping);
+
     tcase_add_loop_test(ending, what_is_left_is_dropped_and_told_once, 0, COUNT(occupied));
     tcase_add_test(ending, freed_before_its_workers_have_come);
     tcase_add_loop_test(ending, freed_while_workers_are_replaced, 0, 3);
     tcase_add_loop_test(ending, nobody_survives_the_pools_owner, 0, COUNT(last_jobs));
-    tcase_add_test(ending, without_its_helper_the_pool_ends_what_it_has);
     add_case(suite, ending);
     return suite;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
+    if (getenv(STILLBORN))
+        pthread_atfork(NULL, NULL, end_at_birth);
+    helper_main(argv, work);
     SRunner *runner = srunner_create(procpool_suite());
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -78,7 +78,7 @@ static void errand_done(void *arg, enum procjob_end end, const void *output, siz
     if (done)
         client_answer_json(client, 200, "{\"pid\":%lld}", (long long)result.pid);
     else
-        client_answer_error(client, 500, NULL, "the worker died, and so did a second one");
+        client_answer_error(client, 500, NULL, "no worker could do it");
 }
 
 static void work(struct client *client, const struct http_parser *request)
@@ -130,22 +130,17 @@ static void handle(struct client *client, const struct http_parser *request)
 
 int main(int argc, char **argv)
 {
+    helper_main(argv, leak_in_worker); /* the helper is this program, too */
     int workers = 2;
     const struct number numbers[] = {{"--workers", &workers, 1, 256},
                                      {"--max-memory", &server.max_memory, 1, 65536}};
     server.max_memory = 64;
     setup_arguments(argc, argv, numbers, 2);
 
-    pid_t helper_pid; /* before all else: what it forks has nothing of what is opened below */
-    int helper = helper_fork(leak_in_worker, &helper_pid);
-    if (helper < 0) {
-        fprintf(stderr, "server: cannot fork: %s\n", strerror(errno));
-        return 1;
-    }
     const struct procpool_options options = {
         .workers = workers, .queue_max = QUEUE_MAX, .timeout_ms = JOB_LIMIT_MS};
     server.loop = setup_loop();
-    server.workers = procpool_new(server.loop, helper, helper_pid, &options);
+    server.workers = procpool_new(server.loop, &options);
     if (!server.workers) {
         fprintf(stderr, "server: cannot start %d workers: %s\n", workers, strerror(errno));
         return 1;

@@ -23,6 +23,7 @@ static struct {
     struct procpool *workers;
     atomic_uint *runs; /* of each request's job, so far. In memory that workers share: what they
                           write to their own is gone when they die */
+    int memory;        /* that memory, as a file: workers have it open under the same number */
     unsigned free_runs[REQUESTS_MAX]; /* which of them are nobody's */
     int free_count;
 } server;
@@ -30,9 +31,18 @@ static struct {
 /* --- in a worker --- */
 
 struct work {
+    int32_t
+        memory; /* server.memory: workers know what they are told, for the rest they begin anew */
     uint32_t runs; /* its place in server.runs */
     uint32_t crashes, ms;
 };
+
+static atomic_uint *map_runs(int file)
+{
+    void *memory =
+        mmap(NULL, REQUESTS_MAX * sizeof(atomic_uint), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
 
 /* Input is a struct work. */
 static size_t work_in_worker(const void *input, size_t length, void *output)
@@ -41,6 +51,8 @@ static size_t work_in_worker(const void *input, size_t length, void *output)
     if (length != sizeof work)
         return 0;
     memcpy(&work, input, sizeof work);
+    if (!server.runs && !(server.runs = map_runs(work.memory)))
+        abort(); /* the pool can cope with that */
     unsigned attempt = atomic_fetch_add(&server.runs[work.runs], 1) + 1;
     if (attempt <= work.crashes)
         kill(getpid(), SIGKILL);
@@ -50,16 +62,18 @@ static size_t work_in_worker(const void *input, size_t length, void *output)
     return (size_t)sprintf(output, "{\"attempts\":%u}", attempt);
 }
 
-/* To be called before the helper is forked: what is mapped later, workers do not have. */
+/* A file without a name. It is not close-on-exec (dup() sees to that), so the helper has it, and
+ * all its workers. */
 static void share_runs(void)
 {
-    void *memory = mmap(NULL, REQUESTS_MAX * sizeof(atomic_uint), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
+    FILE *file = tmpfile();
+    server.memory = file ? dup(fileno(file)) : -1;
+    if (server.memory < 0 || ftruncate(server.memory, REQUESTS_MAX * sizeof(atomic_uint)) < 0 ||
+        !(server.runs = map_runs(server.memory))) {
         fprintf(stderr, "server: cannot share memory with workers: %s\n", strerror(errno));
         exit(1);
     }
-    server.runs = memory;
+    fclose(file);
     for (unsigned i = 0; i < REQUESTS_MAX; i++)
         server.free_runs[server.free_count++] = i;
 }
@@ -84,6 +98,7 @@ static struct errand *errand_new(struct client *client)
     if (!errand)
         return NULL;
     errand->client = client;
+    errand->work.memory = server.memory;
     errand->work.runs = server.free_runs[--server.free_count];
     atomic_store(&server.runs[errand->work.runs], 0);
     return errand;
@@ -199,22 +214,17 @@ static void handle(struct client *client, const struct http_parser *request)
 
 int main(int argc, char **argv)
 {
+    helper_main(argv, work_in_worker); /* the helper is this program, too */
     int workers = 2;
     const struct number numbers[] = {{"--workers", &workers, 1, 256}};
     setup_arguments(argc, argv, numbers, 1);
 
     share_runs();
-    pid_t helper_pid; /* before all else: what it forks has nothing of what is opened below */
-    int helper = helper_fork(work_in_worker, &helper_pid);
-    if (helper < 0) {
-        fprintf(stderr, "server: cannot fork: %s\n", strerror(errno));
-        return 1;
-    }
     const struct procpool_options options = {
         .workers = workers, .queue_max = QUEUE_MAX, .timeout_ms = JOB_LIMIT_MS};
     srandom((unsigned)loop_clock()); /* not the same numbers in each run */
     server.loop = setup_loop();
-    server.workers = procpool_new(server.loop, helper, helper_pid, &options);
+    server.workers = procpool_new(server.loop, &options);
     if (!server.workers) {
         fprintf(stderr, "server: cannot start %d workers: %s\n", workers, strerror(errno));
         return 1;

@@ -77,7 +77,7 @@ static void errand_done(void *arg, enum procjob_end end, const void *output, siz
     if (end == PROCJOB_DONE)
         client_answer_json(client, 200, "%.*s", (int)length, (const char *)output);
     else
-        client_answer_error(client, 500, NULL, "the worker died, and so did a second one");
+        client_answer_error(client, 500, NULL, "no worker could do it");
 }
 
 static void work(struct client *client, const struct http_parser *request)
@@ -134,21 +134,16 @@ static void handle(struct client *client, const struct http_parser *request)
 
 int main(int argc, char **argv)
 {
+    helper_main(argv, sleep_in_worker); /* the helper is this program, too */
     int workers = 2, queue = 1024;
     const struct number numbers[] = {{"--workers", &workers, 1, 256},
                                      {"--queue", &queue, 1, 1000000}};
     setup_arguments(argc, argv, numbers, sizeof numbers / sizeof numbers[0]);
 
-    pid_t helper_pid; /* before all else: what it forks has nothing of what is opened below */
-    int helper = helper_fork(sleep_in_worker, &helper_pid);
-    if (helper < 0) {
-        fprintf(stderr, "server: cannot fork: %s\n", strerror(errno));
-        return 1;
-    }
     const struct procpool_options options = {
         .workers = workers, .queue_max = queue, .timeout_ms = JOB_LIMIT_MS};
     server.loop = setup_loop();
-    server.workers = procpool_new(server.loop, helper, helper_pid, &options);
+    server.workers = procpool_new(server.loop, &options);
     if (!server.workers) {
         fprintf(stderr, "server: cannot start %d workers: %s\n", workers, strerror(errno));
         return 1;

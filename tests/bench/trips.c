@@ -65,8 +65,6 @@ static void run_threads(void)
 
 static struct procpool *workers;
 static struct procjob procjobs[UNDER_WAY];
-static int helper;
-static pid_t helper_pid;
 
 static size_t no_work(const void *input, size_t length, void *output)
 {
@@ -93,7 +91,7 @@ static void run_processes(void)
 {
     static const struct procpool_options options = {
         .workers = WORKERS, .queue_max = UNDER_WAY, .timeout_ms = 10000};
-    workers = procpool_new(loop, helper, helper_pid, &options);
+    workers = procpool_new(loop, &options);
     for (int i = 0; i < UNDER_WAY; i++) {
         procjobs[i] = (struct procjob){
             .input = "", .length = 0, .done = process_job_done, .arg = &procjobs[i]};
@@ -181,7 +179,6 @@ static bool measure(const struct pool *pool, int count, struct cost *cost)
         left = count;
         if (pool->run == run_python)
             run_python();
-        helper = helper_fork(no_work, &helper_pid);
         loop = loop_new(NULL);
         pool->run();
         _exit(0);
@@ -229,6 +226,7 @@ static double median_ratio(const double over[], const double under[], int count)
 
 int main(int argc, char **argv)
 {
+    helper_main(argv, no_work);
     int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 5;
     if (rounds < 1 || rounds > MAX_ROUNDS) {
         fprintf(stderr, "trips [ROUNDS], 1..%d\n", MAX_ROUNDS);
