@@ -68,6 +68,7 @@ class Browser:
         return value
 
     def press(self, selector):
+        self.run('document.querySelector(arguments[0]).scrollIntoView({block: "nearest"})', selector)
         element = self.call('POST', '/element', {'using': 'css selector', 'value': selector})
         self.call('POST', '/element/' + next(iter(element.values())) + '/click', {})
 
@@ -143,7 +144,66 @@ def look(browser, folder, name):
     browser.press('#fire-perfect')
     time.sleep(1)
     if folder:
-        browser.picture(os.path.join(folder, name + '.png'))
+        browser.picture(os.path.join(folder, name.replace(' ', '-') + '.png'))
+
+
+def get(port, path):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f'http://127.0.0.1:{port}{path}', timeout=60) as reply:
+        return json.load(reply)
+
+
+def refused(browser, port):
+    """More than the pool takes: the table says what the server says."""
+    for name in ['127.0.0.1', 'localhost']:
+        browser.call('POST', '/url', {'url': f'http://{name}:{port}/'})
+        before = get(port, '/stats')['threads']['done']
+        fill_in(browser, 10, 1000, 1)
+        browser.press('#fire-good')
+        browser.wait(OVER % 1, 60)
+        done = get(port, '/stats')['threads']['done'] - before
+        row = browser.run(ROW % 'good')
+        check(name + ': some are refused', 0 < done < 10, done)
+        check(name + ': as many are answered as the server did', row[1] == str(done), row)
+        check(name + ': the others failed, with their status', row[2] == f'{10 - done} (503)', row)
+        states = browser.run('return [...document.querySelectorAll(".bar")].map((bar) => bar.dataset.state)')
+        check(name + ': so the bars say', states.count('answered') == done and states.count('failed') == 10 - done, states)
+
+
+SEEN = '''const height = document.documentElement.clientHeight;
+return ['strip', 'pulse'].every((id) => {
+    const box = document.getElementById(id).getBoundingClientRect();
+    const at = document.elementFromPoint(box.left + 5, (box.top + box.bottom) / 2);
+    return box.top >= 0 && box.bottom <= height && at && at.id === id;
+});'''
+
+
+def low(browser, name):
+    """Whichever button is pressed, the heartbeat is in sight."""
+    browser.wait('return /lag/.test(document.getElementById("pulse").textContent)')
+    fill_in(browser, 2, 10, 1000)
+    for batch, kind in enumerate(['terrible', 'good', 'perfect', 'loop', 'thread', 'process', 'tasks'], 1):
+        browser.press('#fire-' + kind)
+        check(f'{name}: {kind} leaves the heartbeat in sight', browser.run(SEEN))
+        browser.wait(OVER % batch)
+
+
+def with_browser(port, folder, name, dark, width, height):
+    browser = Browser(dark, width, height)
+    try:
+        browser.call('POST', '/url', {'url': f'http://127.0.0.1:{port}/'})
+        if name == 'refused':
+            refused(browser, port)
+        else:
+            if name == 'wide':
+                use(browser, folder)
+            if 'low' in name:
+                low(browser, name)
+            look(browser, folder, name)
+        complaints = [entry for entry in browser.complaints() if ' 503 ' not in entry['message']]
+        check(name + ': no errors on the console', not complaints, complaints)
+    finally:
+        browser.close()
 
 
 def main():
@@ -151,24 +211,19 @@ def main():
         print('ok - page: # SKIP no chromium and chromedriver here')
         return
     folder = sys.argv[2] if len(sys.argv) > 2 else None
-    server = subprocess.Popen([sys.argv[1], '--threads', '4', '--workers', '2', '0'], stdout=subprocess.PIPE, text=True)
-    port = int(server.stdout.readline().rsplit(':', 1)[1])
-    try:
-        for name, dark, width, height in [('wide', False, 1280, 1000), ('dark', True, 1280, 1000), ('narrow', False, 500, 900)]:
-            browser = Browser(dark, width, height)
-            try:
-                browser.call('POST', '/url', {'url': f'http://127.0.0.1:{port}/'})
-                if name == 'wide':
-                    use(browser, folder)
-                look(browser, folder, name)
-                complaints = browser.complaints()
-                check(name + ': no errors on the console', not complaints, complaints)
-            finally:
-                browser.close()
-    finally:
-        server.send_signal(signal.SIGTERM)
-        check('the server ends', server.wait(PATIENCE) == 0)
-
+    for options, visits in [
+            (['--threads', '4', '--workers', '2'],
+             [('wide', False, 1280, 1000), ('dark', True, 1280, 1000), ('narrow', False, 500, 900),
+              ('low', False, 1280, 857), ('lower', False, 1280, 600), ('narrow and low', False, 500, 600)]),
+            (['--threads', '1', '--queue', '1', '--workers', '1'], [('refused', False, 1280, 1000)])]:
+        server = subprocess.Popen([sys.argv[1], *options, '0'], stdout=subprocess.PIPE, text=True)
+        port = int(server.stdout.readline().rsplit(':', 1)[1])
+        try:
+            for visit in visits:
+                with_browser(port, folder, *visit)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            check('the server ends', server.wait(PATIENCE) == 0)
 
 main()
 sys.exit(failed > 0)
