@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,8 @@ static struct {
     struct threadpool *pool;
     int root; /* the folder of /files, a descriptor; -1: none */
     struct wakeup stop;
-    atomic_bool stopping; /* also read by the pool's threads */
+    volatile sig_atomic_t running; /* there is a loop to be woken */
+    atomic_bool stopping;          /* also read by the pool's threads */
 } server;
 
 /* --- arguments in a request --- */
@@ -203,8 +205,8 @@ static void nap_gone(void *arg)
         free(nap); /* else nap_done() does */
 }
 
-/* Who closes its side while its job has to wait for others has probably left: it gives up its
- * place. */
+/* A client that closes its side while its job waits behind others has probably left: the job gives
+ * up its place. */
 static bool nap_ended(void *arg)
 {
     struct nap *nap = arg;
@@ -289,13 +291,15 @@ static void sum_gone(void *arg)
  * is what `await asyncio.sleep(0)` is for. */
 static void sum_some(struct loop *loop, void *arg)
 {
+    const unsigned long long piece = 1 << 24; /* then it looks whether the program is to end */
     struct sum *sum = arg;
-    do { /* with 0, it only looks whether the program is to end */
-        unsigned long long left = sum->n - sum->i, steps = sum->yield ? sum->yield : 1 << 24;
-        steps = steps < left ? steps : left;
-        sum->total += squares(sum->i, sum->i + steps);
-        sum->i += steps;
-    } while (!sum->yield && sum->i < sum->n && !server.stopping);
+    unsigned long long left = sum->n - sum->i;
+    unsigned long long end = sum->i + (sum->yield && sum->yield < left ? sum->yield : left);
+    while (sum->i < end && !server.stopping) {
+        unsigned long long first = sum->i;
+        sum->i = end - first < piece ? end : first + piece;
+        sum->total += squares(first, sum->i);
+    }
     if (sum->i < sum->n) {
         loop_defer(loop, &sum->next);
         return;
@@ -352,7 +356,8 @@ static void answer_fetched(struct client *client, const struct http_parser *resp
     }
     size_t length = (size_t)sprintf(body, "{\"status\":%d,\"body\":\"", response->status);
     length += json_escape(body + length, response->body, response->body_length);
-    length += (size_t)sprintf(body + length, "\"}");
+    length +=
+        (size_t)sprintf(body + length, "\"%s}", response->truncated ? ",\"truncated\":true" : "");
     client_answer(client, &(struct answer){200, NULL, NULL, body, (long long)length});
     free(body);
 }
@@ -456,8 +461,20 @@ static bool is_path(const char *path, const char *endpoint)
                                                      : strcmp(path, endpoint) == 0;
 }
 
+/* OPTIONS * asks what the server can do at all. */
+static void options(struct client *client)
+{
+    static const char body[] = "{\"methods\":\"GET, HEAD\"}";
+    client_answer(client,
+                  &(struct answer){200, "Allow: GET, HEAD\r\n", NULL, body, sizeof body - 1});
+}
+
 static void handle(struct client *client, const struct http_parser *request)
 {
+    if (strcmp(request->path, "*") == 0) {
+        options(client);
+        return;
+    }
     for (int i = 0; i < ENDPOINTS; i++)
         if (is_path(request->path, endpoints[i].path)) {
             if (strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0)
@@ -472,6 +489,16 @@ static void handle(struct client *client, const struct http_parser *request)
 
 /* --- the program --- */
 
+/* A new descriptor takes the lowest free number. Were stdout closed, the first socket would get its
+ * number, and lines meant for people would go to a client. */
+static bool open_streams(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return false;
+    return true;
+}
+
 static void stop(struct loop *loop, void *arg)
 {
     (void)arg;
@@ -482,17 +509,25 @@ static void on_signal(int number)
 {
     (void)number;
     server.stopping = true;
-    wakeup_send(&server.stop); /* no race with the wait: what is sent, wakes it */
+    if (server.running)
+        wakeup_send(&server.stop); /* no race with the wait: what is sent, wakes it */
 }
 
+/* First of all: however early a signal comes, it is noted, and the loop is then not even begun. */
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
-    server.stop = (struct wakeup){.callback = stop};
-    wakeup_add(server.loop, &server.stop);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* From here on a signal also wakes the loop. */
+static void wake_by_signals(void)
+{
+    server.stop = (struct wakeup){.callback = stop};
+    wakeup_add(server.loop, &server.stop);
+    server.running = 1;
 }
 
 /* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
@@ -519,22 +554,35 @@ static bool is_number(const char *text, long least, long most)
 static int listen_on(const char *host, int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    socklen_t size = sizeof address;
     if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
         usage(host);
 
     int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, SOMAXCONN) < 0) {
         fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
         exit(1);
     }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
     return fd;
+}
+
+/* Asked before each line: does stdout take it, or is it a full pipe, whose reader sleeps? */
+static struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+/* Says where it listens (PORT 0: which one is it?) as soon as stdout takes that. Returns false with
+ * errno set if it never will. */
+static bool announce(const char *host, int listener)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    if (getsockname(listener, (struct sockaddr *)&address, &size) < 0)
+        return false;
+    while (!server.stopping && poll(&output, 1, 100) == 0)
+        ;
+    return server.stopping ||
+           dprintf(STDOUT_FILENO, "listening on %s:%d\n", host, ntohs(address.sin_port)) > 0;
 }
 
 static struct loop *make_loop(const char *backend)
@@ -598,31 +646,42 @@ static struct options read_options(int argc, char **argv)
     return options;
 }
 
+/* Dropped if stdout does not take them at once: a reader that sleeps cannot keep us here. */
+static void print_totals(void)
+{
+    if (poll(&output, 1, 0) > 0)
+        dprintf(STDOUT_FILENO, "served %llu requests\n", http_server_counts(server.http).requests);
+}
+
 int main(int argc, char **argv)
 {
+    catch_signals();
+    if (!open_streams())
+        return 1;
     struct options options = read_options(argc, argv);
     server.root = open_root(argv[0], options.root);
     server.loop = make_loop(options.backend);
-    catch_signals();
+    wake_by_signals();
     server.pool = threadpool_new(server.loop, options.threads, options.queue);
     if (!server.pool) {
         fprintf(stderr, "server: cannot start %d threads: %s\n", options.threads, strerror(errno));
         return 1;
     }
-    server.http = http_server_new(
-        server.loop, listen_on(options.host, options.port < 0 ? 8000 : options.port), handle);
-    if (!server.http || loop_run(server.loop) < 0) {
-        fprintf(stderr, "server: cannot wait for clients: %s\n", strerror(errno));
+    int listener = listen_on(options.host, options.port < 0 ? 8000 : options.port);
+    server.http = http_server_new(server.loop, listener, handle);
+    if (!server.http || !announce(options.host, listener)) {
+        fprintf(stderr, "server: cannot start: %s\n", strerror(errno));
         return 1;
     }
-    signal(SIGINT, SIG_IGN); /* from here on there is no loop to be woken */
-    signal(SIGTERM, SIG_IGN);
-    unsigned long long served = http_server_counts(server.http).requests;
-    http_server_free(server.http);       /* what its clients had waiting is cancelled, */
-    threadpool_free(server.pool, false); /* and what runs is waited for */
+    if (!server.stopping)
+        loop_run(server.loop);
+    server.running = 0; /* from here on there is no loop to be woken */
+    print_totals();
+    http_server_free(server.http); /* what its clients had waiting is cancelled */
+    if (!threadpool_free(server.pool, false))
+        _exit(0); /* a job still runs, and uses what would be freed: the kernel takes it all */
     loop_free(server.loop);
     if (server.root >= 0)
         close(server.root);
-    printf("served %llu requests\n", served);
     return 0;
 }

@@ -8,6 +8,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
+
+enum { END_MS = 500 }; /* that a running job has when the pool is to end */
 
 struct list {
     struct job *first, **end;
@@ -22,6 +25,7 @@ struct threadpool {
      * below, and next, link and ran of every job in a list. */
     pthread_mutex_t lock;
     pthread_cond_t work_to_do; /* see wake_one(); and when stopping is set */
+    pthread_cond_t job_ended;  /* told when stopping is set */
     struct list waiting, finished;
     int queued, busy;
     int asleep;  /* threads that wait for work_to_do */
@@ -93,6 +97,8 @@ static void *run_jobs(void *arg)
         pool->busy--;
         pool->done++;
         append(&pool->finished, job);
+        if (pool->stopping)
+            pthread_cond_signal(&pool->job_ended);
         wakeup_send(&pool->finished_some); /* once for all that finish until the loop comes */
     }
     pthread_mutex_unlock(&pool->lock);
@@ -186,6 +192,7 @@ struct threadpool *threadpool_new(struct loop *loop, int threads, int queue_max)
     pool->finished.end = &pool->finished.first;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work_to_do, NULL);
+    pthread_cond_init(&pool->job_ended, NULL);
     pool->finished_some = (struct wakeup){.callback = tell_finished, .arg = pool};
     wakeup_add(loop, &pool->finished_some);
     if (!start_threads(pool, threads)) {
@@ -197,7 +204,23 @@ struct threadpool *threadpool_new(struct loop *loop, int threads, int queue_max)
     return pool;
 }
 
-void threadpool_free(struct threadpool *pool, bool finish)
+/* To be called with the lock held. Waits until no job runs or waits any more: for ever if finish is
+ * set, otherwise for END_MS. Returns whether that came. */
+static bool wait_for_end(struct threadpool *pool, bool finish)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end); /* the clock of pthread_cond_timedwait() */
+    end.tv_nsec += END_MS * 1000000L;
+    end.tv_sec += end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    int error = 0;
+    while ((pool->waiting.first || pool->busy > 0) && error == 0)
+        error = finish ? pthread_cond_wait(&pool->job_ended, &pool->lock)
+                       : pthread_cond_timedwait(&pool->job_ended, &pool->lock, &end);
+    return error == 0;
+}
+
+bool threadpool_free(struct threadpool *pool, bool finish)
 {
     pthread_mutex_lock(&pool->lock);
     while (!finish && pool->waiting.first) {
@@ -208,12 +231,17 @@ void threadpool_free(struct threadpool *pool, bool finish)
     }
     pool->stopping = true;
     pthread_cond_broadcast(&pool->work_to_do);
+    bool ended = wait_for_end(pool, finish);
     pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < pool->size; i++)
+    for (int i = 0; ended && i < pool->size; i++)
         pthread_join(pool->threads[i], NULL);
     tell_finished(pool->loop, pool);
+    if (!ended)
+        return false;
     wakeup_remove(&pool->finished_some);
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->work_to_do);
+    pthread_cond_destroy(&pool->job_ended);
     free(pool);
+    return true;
 }

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,8 @@ static struct {
     int64_t started; /* loop_clock() */
     int root;        /* the folder of /files, a descriptor; -1: none */
     struct wakeup stop;
-    atomic_bool stopping; /* also read by the pool's threads */
+    volatile sig_atomic_t running; /* there is a loop to be woken */
+    atomic_bool stopping;          /* also read by the pool's threads */
 } server;
 
 /* --- arguments in a request --- */
@@ -74,7 +76,11 @@ static bool get_number(struct client *client, const struct http_parser *request,
 static void health(struct client *client, const struct http_parser *request)
 {
     (void)request;
-    client_answer_json(client, 200, "{\"status\":\"ok\"}");
+    const char *error = procpool_error(server.workers);
+    if (error)
+        client_answer_json(client, 503, "{\"status\":\"unavailable\",\"error\":\"%s\"}", error);
+    else
+        client_answer_json(client, 200, "{\"status\":\"ok\"}");
 }
 
 /* Writes the figures of /stats, which are those of /events, too, as the inside
@@ -90,13 +96,13 @@ static int write_stats(char *out, size_t size)
                     "\"clients\":%llu,\"requests\":%llu,\"backend\":\"%s\","
                     "\"lag_ms\":{\"last\":%.3f,\"max\":%.3f},"
                     "\"threads\":{\"size\":%d,\"busy\":%d,\"queued\":%d,\"done\":%llu},"
-                    "\"workers\":{\"size\":%d,\"busy\":%d,\"queued\":%d,\"done\":%llu,"
-                    "\"lost\":%llu},"
+                    "\"workers\":{\"size\":%d,\"alive\":%d,\"busy\":%d,\"queued\":%d,"
+                    "\"done\":%llu,\"lost\":%llu},"
                     "\"tasks\":{\"processing\":%u,\"kept\":%u}",
                     counts.clients, counts.requests, loop_backend(server.loop),
                     (double)lag.last / 1e6, (double)lag.max / 1e6, threads.size, threads.busy,
-                    threads.queued, threads.done, workers.size, workers.busy, workers.queued,
-                    workers.done, workers.lost, tasks.processing, tasks.kept);
+                    threads.queued, threads.done, workers.size, workers.alive, workers.busy,
+                    workers.queued, workers.done, workers.lost, tasks.processing, tasks.kept);
 }
 
 static void stats(struct client *client, const struct http_parser *request)
@@ -244,8 +250,8 @@ static void nap_gone(void *arg)
         free(nap); /* else nap_done() does */
 }
 
-/* Who closes its side while its job has to wait for others has probably left: it gives up its
- * place. */
+/* A client that closes its side while its job waits behind others has probably left: the job gives
+ * up its place. */
 static bool nap_ended(void *arg)
 {
     struct nap *nap = arg;
@@ -331,13 +337,15 @@ static void sum_gone(void *arg)
  * serve others. This is what `await asyncio.sleep(0)` is for. */
 static void sum_some(struct loop *loop, void *arg)
 {
+    const unsigned long long piece = 1 << 24; /* then it looks whether the program is to end */
     struct sum *sum = arg;
-    do { /* with 0, it only looks whether the program is to end */
-        unsigned long long left = sum->n - sum->i, steps = sum->yield ? sum->yield : 1 << 24;
-        steps = steps < left ? steps : left;
-        sum->total += squares(sum->i, sum->i + steps);
-        sum->i += steps;
-    } while (!sum->yield && sum->i < sum->n && !server.stopping);
+    unsigned long long left = sum->n - sum->i;
+    unsigned long long end = sum->i + (sum->yield && sum->yield < left ? sum->yield : left);
+    while (sum->i < end && !server.stopping) {
+        unsigned long long first = sum->i;
+        sum->i = end - first < piece ? end : first + piece;
+        sum->total += squares(first, sum->i);
+    }
     if (sum->i < sum->n) {
         loop_defer(loop, &sum->next);
         return;
@@ -447,8 +455,19 @@ static void worker_done(void *arg, enum procjob_end end, const void *output, siz
         client_answer_json(client, 200, "{\"result\":%.*s}", (int)length, (const char *)output);
     else if (end == PROCJOB_TIMED_OUT)
         client_answer_error(client, 504, NULL, "the job took too long; its worker was killed");
+    else if (end == PROCJOB_NO_WORKER)
+        client_answer_error(client, 504, NULL, "no worker had time for the job");
     else
-        client_answer_error(client, 500, NULL, "the worker died, and so did a second one");
+        client_answer_error(client, 500, NULL,
+                            "the worker died, and so did the one that tried again");
+}
+
+/* The pool does not take the job. */
+static void refuse(struct client *client)
+{
+    const char *error = procpool_error(server.workers);
+    client_answer_error(client, 503, "Retry-After: 1\r\n",
+                        error ? error : "the pool takes no more jobs now");
 }
 
 static void computation_gone(void *arg)
@@ -460,8 +479,8 @@ static void computation_gone(void *arg)
         free(computation); /* else thread_done() or worker_done() does */
 }
 
-/* Who closes its side while its job has to wait for others has probably left: it gives up its
- * place. */
+/* A client that closes its side while its job waits behind others has probably left: the job gives
+ * up its place. */
 static bool computation_ended(void *arg)
 {
     struct computation *computation = arg;
@@ -495,7 +514,10 @@ static void compute_elsewhere(struct client *client, long long n, bool in_thread
                   : procpool_submit(server.workers, &computation->procjob))
         return;
     free(computation);
-    client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool takes no more jobs now");
+    if (in_thread)
+        client_answer_error(client, 503, "Retry-After: 1\r\n", "the thread pool is full");
+    else
+        refuse(client);
 }
 
 static void compute(struct client *client, const struct http_parser *request)
@@ -552,7 +574,7 @@ static void post_task(struct client *client, const struct http_parser *request)
     }
     const struct task *task = tasks_post(server.tasks, (uint64_t)n);
     if (!task) {
-        client_answer_error(client, 503, "Retry-After: 1\r\n", "the pool takes no more jobs now");
+        refuse(client);
         return;
     }
     char headers[64], body[64];
@@ -600,7 +622,8 @@ static void answer_fetched(struct client *client, const struct http_parser *resp
     }
     size_t length = (size_t)sprintf(body, "{\"status\":%d,\"body\":\"", response->status);
     length += json_escape(body + length, response->body, response->body_length);
-    length += (size_t)sprintf(body + length, "\"}");
+    length +=
+        (size_t)sprintf(body + length, "\"%s}", response->truncated ? ",\"truncated\":true" : "");
     client_answer(client, &(struct answer){200, NULL, NULL, body, (long long)length});
     free(body);
 }
@@ -680,6 +703,34 @@ static void fetch(struct client *client, const struct http_parser *request)
     }
 }
 
+/* --- who may read the answers --- */
+
+/* A browser says which site's page asks (Origin), and hands it the answer of another host only if
+ * that allows it. The live page asks by many names below localhost: by either of its own two names
+ * it may read what it gets. Set once, as the lines have to outlast every request. */
+static char own_origin[2][32], own_lines[2][128];
+
+static void know_own_page(int port)
+{
+    static const char *const names[] = {"127.0.0.1", "localhost"};
+    char suffix[8] = "";
+    if (port != 80) /* which browsers leave out */
+        snprintf(suffix, sizeof suffix, ":%d", port);
+    for (int i = 0; i < 2; i++) {
+        snprintf(own_origin[i], sizeof own_origin[i], "http://%s%s", names[i], suffix);
+        snprintf(own_lines[i], sizeof own_lines[i],
+                 "Vary: Origin\r\nAccess-Control-Allow-Origin: %s\r\n", own_origin[i]);
+    }
+}
+
+static const char *lines_for(const char *origin)
+{
+    for (int i = 0; origin && i < 2; i++)
+        if (strcmp(origin, own_origin[i]) == 0)
+            return own_lines[i];
+    return "Vary: Origin\r\n";
+}
+
 /* --- which path is whose --- */
 
 static const struct {
@@ -717,8 +768,21 @@ static bool is_method(const char *method, bool post)
                 : strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
+/* OPTIONS * asks what the server can do at all. */
+static void options(struct client *client)
+{
+    static const char body[] = "{\"methods\":\"GET, HEAD, POST\"}";
+    client_answer(client,
+                  &(struct answer){200, "Allow: GET, HEAD, POST\r\n", NULL, body, sizeof body - 1});
+}
+
 static void handle(struct client *client, const struct http_parser *request)
 {
+    client_set_headers(client, lines_for(http_header(request, "Origin")));
+    if (strcmp(request->path, "*") == 0) {
+        options(client);
+        return;
+    }
     for (int i = 0; i < ENDPOINTS; i++)
         if (is_path(request->path, endpoints[i].path)) {
             if (is_method(request->method, endpoints[i].post))
@@ -736,6 +800,16 @@ static void handle(struct client *client, const struct http_parser *request)
 
 /* --- the program --- */
 
+/* A new descriptor takes the lowest free number. Were stdout closed, the first socket would get its
+ * number, and lines meant for people would go to a client. */
+static bool open_streams(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return false;
+    return true;
+}
+
 static void stop(struct loop *loop, void *arg)
 {
     (void)arg;
@@ -746,17 +820,25 @@ static void on_signal(int number)
 {
     (void)number;
     server.stopping = true;
-    wakeup_send(&server.stop); /* no race with the wait: what is sent, wakes it */
+    if (server.running)
+        wakeup_send(&server.stop); /* no race with the wait: what is sent, wakes it */
 }
 
+/* First of all: however early a signal comes, it is noted, and the loop is then not even begun. */
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
-    server.stop = (struct wakeup){.callback = stop};
-    wakeup_add(server.loop, &server.stop);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* From here on a signal also wakes the loop. */
+static void wake_by_signals(void)
+{
+    server.stop = (struct wakeup){.callback = stop};
+    wakeup_add(server.loop, &server.stop);
+    server.running = 1;
 }
 
 /* Prints how to call the program, and ends it. NULL: for --help; else names the
@@ -791,23 +873,37 @@ static bool is_number(const char *text, long least, long most)
 static int listen_on(const char *host, int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    socklen_t size = sizeof address;
     if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
         usage(host);
 
     int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
         /* take the port even while connections of an earlier run linger in
            TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, SOMAXCONN) < 0) {
         fprintf(stderr, "server: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
         exit(1);
     }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
     return fd;
+}
+
+/* Asked before each line: does stdout take it, or is it a full pipe, whose reader sleeps? */
+static struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+/* Says where it listens (PORT 0: which one is it?) as soon as stdout takes that. Returns false with
+ * errno set if it never will. */
+static bool announce(const char *host, int listener)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    if (getsockname(listener, (struct sockaddr *)&address, &size) < 0)
+        return false;
+    know_own_page(ntohs(address.sin_port));
+    while (!server.stopping && poll(&output, 1, 100) == 0)
+        ;
+    return server.stopping ||
+           dprintf(STDOUT_FILENO, "listening on %s:%d\n", host, ntohs(address.sin_port)) > 0;
 }
 
 static struct loop *make_loop(const char *backend)
@@ -896,7 +992,7 @@ static struct options read_options(int argc, char **argv)
     return options;
 }
 
-static void start_pools(const struct options *options, int helper, pid_t helper_pid)
+static void start_pools(const struct options *options)
 {
     const struct procpool_options workers = {.workers = options->workers,
                                              .queue_max = options->queue,
@@ -904,7 +1000,7 @@ static void start_pools(const struct options *options, int helper, pid_t helper_
                                              .max_jobs = options->max_jobs};
     server.pool = threadpool_new(server.loop, options->threads, options->queue);
     if (server.pool)
-        server.workers = procpool_new(server.loop, helper, helper_pid, &workers);
+        server.workers = procpool_new(server.loop, &workers);
     if (server.workers)
         server.tasks = tasks_new(server.loop, server.workers);
     if (server.tasks)
@@ -924,37 +1020,43 @@ static void free_everything(void)
     procpool_free(server.workers);
     tasks_free(server.tasks);
     events_free(server.events);
-    threadpool_free(server.pool, false);
+    if (!threadpool_free(server.pool, false))
+        _exit(0); /* a job still runs, and uses what would be freed: the kernel takes it all */
     loop_free(server.loop);
     if (server.root >= 0)
         close(server.root);
 }
 
+/* Dropped if stdout does not take them at once: a reader that sleeps cannot keep us here. */
+static void print_totals(void)
+{
+    if (poll(&output, 1, 0) > 0)
+        dprintf(STDOUT_FILENO, "served %llu requests, %u tasks left unfinished\n",
+                http_server_counts(server.http).requests, tasks_counts(server.tasks).processing);
+}
+
 int main(int argc, char **argv)
 {
-    struct options options = read_options(argc, argv);
-    pid_t helper_pid; /* first of all: what it forks has nothing of what is opened
-                         below */
-    int helper = helper_fork(compute_in_worker, &helper_pid);
-    if (helper < 0) {
-        fprintf(stderr, "server: cannot fork: %s\n", strerror(errno));
+    helper_main(argv, compute_in_worker); /* the helper is this program, too */
+    catch_signals();
+    if (!open_streams())
         return 1;
-    }
+    struct options options = read_options(argc, argv);
     server.root = open_root(argv[0], options.root);
     server.loop = make_loop(options.backend);
     server.started = loop_clock();
-    catch_signals();
-    start_pools(&options, helper, helper_pid);
-    server.http = http_server_new(
-        server.loop, listen_on(options.host, options.port < 0 ? 8000 : options.port), handle);
-    if (!server.http || loop_run(server.loop) < 0) {
-        fprintf(stderr, "server: cannot wait for clients: %s\n", strerror(errno));
+    wake_by_signals();
+    start_pools(&options);
+    int listener = listen_on(options.host, options.port < 0 ? 8000 : options.port);
+    server.http = http_server_new(server.loop, listener, handle);
+    if (!server.http || !announce(options.host, listener)) {
+        fprintf(stderr, "server: cannot start: %s\n", strerror(errno));
         return 1;
     }
-    signal(SIGINT, SIG_IGN); /* from here on there is no loop to be woken */
-    signal(SIGTERM, SIG_IGN);
-    unsigned long long served = http_server_counts(server.http).requests;
+    if (!server.stopping)
+        loop_run(server.loop);
+    server.running = 0; /* from here on there is no loop to be woken */
+    print_totals();
     free_everything();
-    printf("served %llu requests\n", served);
     return 0;
 }

@@ -30,9 +30,12 @@ struct job {
  * one held stays locked there for ever. */
 struct threadpool *threadpool_new(struct loop *loop, int threads, int queue_max);
 
-/* Waits until the running jobs have ended, and the threads with them. Jobs that wait are run first
- * if finish is set, and dropped otherwise. Then calls `done` for all that had not been told. */
-void threadpool_free(struct threadpool *pool, bool finish);
+/* Ends the pool. With finish set all jobs are done first, however long that takes; otherwise those
+ * that wait are dropped, and those that run have half a second to end. Then calls `done` for all
+ * that had not been told. Returns false if a job runs on: nobody can stop it, so the pool stays,
+ * and neither the loop nor what that job uses may be freed. The program can then end with _exit(0),
+ * or call this again later. */
+bool threadpool_free(struct threadpool *pool, bool finish);
 
 /* Has job->work(job->arg) called by a thread, and then job->done() by the loop. Returns false if
  * the queue is full. */

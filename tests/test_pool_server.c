@@ -284,13 +284,60 @@ START_TEST(who_leaves_the_queue_frees_the_place)
     await_pool("queued", 2);
     reset(&waiting[0]);
     await_pool("queued", 1);
-    half_close(&waiting[2]); /* nobody can tell it from one that has left */
+    http_close(&waiting[2]);
     await_pool("queued", 0);
-    ck_assert(http_at_end(&waiting[2]));
     await_stat(false, "clients", 2); /* the one that runs, and the one that asks for this */
     ck_assert_int_eq(pool_stat("busy"), 1);
-    http_close(&waiting[2]);
     http_close(&running);
+}
+END_TEST
+
+static const char *const places[] = {"/good-ping?ms=60000", "/files/hello.txt"};
+
+/* Nobody can tell it from one that has left: its place goes to others, and it is told so. */
+START_TEST(who_half_closes_in_the_queue_is_told)
+{
+    struct http_client running, get, head, behind;
+    stop_server();
+    start_with("--threads 1 --queue 3");
+    occupy(1, &running);
+    get = connect_asking(places[_i]);
+    head = connect_http();
+    send_request(&head, "HEAD", places[_i], "");
+    behind = connect_asking("/files/nothing");
+    await_pool("queued", 3);
+    half_close(&get);
+    assert_answer(&get, 503);
+    ck_assert_str_eq(http_field(&get, "Retry-After"), "1");
+    ck_assert(http_keeps_its_word(&get));
+    half_close(&head);
+    ck_assert_int_eq(http_receive_head(&head), 503);
+    ck_assert(http_keeps_its_word(&head));
+    await_pool("queued", 1);
+    http_close(&running);
+    http_close(&get);
+    http_close(&head);
+    http_close(&behind);
+}
+END_TEST
+
+/* The same for a request whose turn comes after the half-close. */
+START_TEST(who_has_half_closed_is_told_when_its_turn_comes)
+{
+    struct http_client running, behind, client;
+    stop_server();
+    start_with("--threads 1 --queue 3");
+    occupy(1, &running);
+    behind = connect_asking("/files/nothing");
+    client = connect_asking("/perfect-ping?ms=300");
+    send_request(&client, "GET", "/good-ping", "");
+    half_close(&client);
+    assert_answer(&client, 200);
+    assert_answer(&client, 503);
+    ck_assert(http_keeps_its_word(&client));
+    http_close(&running);
+    http_close(&behind);
+    http_close(&client);
 }
 END_TEST
 
@@ -945,6 +992,9 @@ START_TEST(out_of_descriptors_is_not_404)
     close_all(others, COUNT(others));
     for (double end = now() + patience(); http_get(&client, "/files/text.txt") != 200;)
         ck_assert_msg(now() < end, "they are gone, and still: %s", http_describe(&client));
+    /* and what is absent is so again, in every thread that has been out of descriptors */
+    for (int i = 0; i < 100; i++)
+        assert_get(&client, i % 2 ? "/files/.." : "/files/none", 404);
     http_close(&client);
 }
 END_TEST
@@ -973,6 +1023,8 @@ static void add_pool_tests(Suite *suite)
 
     tcase_add_checked_fixture(leaving, start_server, stop_server);
     tcase_add_test(leaving, who_leaves_the_queue_frees_the_place);
+    tcase_add_loop_test(leaving, who_half_closes_in_the_queue_is_told, 0, COUNT(places));
+    tcase_add_test(leaving, who_has_half_closed_is_told_when_its_turn_comes);
     tcase_add_test(leaving, who_leaves_while_it_runs_leaves_nothing);
     tcase_add_test(leaving, who_half_closes_while_it_runs_is_answered);
     tcase_add_loop_test(leaving, who_half_closes_at_once_is_answered, 0, COUNT(short_work));

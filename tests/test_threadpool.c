@@ -135,7 +135,7 @@ static void make_pool(int threads, int queue_max)
 
 static void free_pool(bool finish)
 {
-    threadpool_free(pool, finish);
+    ck_assert(threadpool_free(pool, finish));
     loop_free(loop);
 }
 
@@ -676,7 +676,9 @@ static void free_while_working(bool finish, int permits)
 {
     pthread_t helper;
     ck_assert_int_eq(pthread_create(&helper, NULL, permit_later, &permits), 0);
-    free_pool(finish);
+    while (!threadpool_free(pool, finish)) /* a busy machine may be late with the permits */
+        ck_assert(!finish);
+    loop_free(loop);
     ck_assert_int_eq(inside_gate(), 0); /* waited for */
     pthread_join(helper, NULL);
 }
@@ -703,6 +705,27 @@ START_TEST(what_waits_is_dropped)
     assert_tasks(2, 50, 0, 1);
     for (int i = 0; i < 50; i++)
         ck_assert(pthread_equal(tasks[i].teller, pthread_self()));
+}
+END_TEST
+
+/* Nobody can stop it, and the program is to end: within one second in all. */
+START_TEST(a_job_that_blocks_is_not_waited_for)
+{
+    make_pool(2, 50);
+    occupy(2);
+    for (int i = 2; i < 50; i++)
+        ck_assert(submit(i, false));
+    double start = now();
+    ck_assert(!threadpool_free(pool, false));
+    double spent = now() - start;
+    ck_assert_msg(spent > 0.3 && spent < 10, "%.1f s", spent);
+    assert_tasks(2, 50, 0, 1);
+    ck_assert_int_eq(told_in_all, 48);
+    ck_assert(!submit(2, false));
+    permit(2);
+    await(inside_gate, 0);
+    free_pool(false);
+    assert_tasks(0, 2, 1, 1);
 }
 END_TEST
 
@@ -873,6 +896,7 @@ static Suite *threadpool_suite(void)
     tcase_add_test(ending, an_idle_pool_ends);
     tcase_add_test(ending, what_waits_is_finished);
     tcase_add_test(ending, what_waits_is_dropped);
+    tcase_add_test(ending, a_job_that_blocks_is_not_waited_for);
     tcase_add_loop_test(ending, what_was_not_told_is_told_at_the_end, 0, 2);
     tcase_add_loop_test(ending, nothing_is_accepted_at_the_end, 0, 2);
     tcase_add_test(ending, what_is_dropped_cannot_be_taken_back);

@@ -141,10 +141,10 @@ bool co_write(int fd, const void *bytes, size_t length)
 
 int co_accept(int listener)
 {
-    int fd;
+    int fd, lost = 0;
     do /* ECONNABORTED: that one has left before we got to it; on to the next */
         fd = wait_for(listener, LOOP_READ) ? accept(listener, NULL, NULL) : -1;
-    while (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED));
+    while (fd < 0 && (errno == EAGAIN || (errno == ECONNABORTED && ++lost < SOMAXCONN)));
     if (fd >= 0 && fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
         close(fd);
         return -1;

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,9 @@ struct server {
     struct loop *loop;
     int listener;
     int64_t deadline_ms; /* 0: none */
-    struct task *paused; /* accept_clients(), while no descriptor is free; else NULL */
+    struct task *paused; /* accept_clients(), while nobody can be accepted; else NULL */
+    const char *host;
+    int failed; /* to start: errno */
     unsigned long long accepted, echoed;
 };
 
@@ -59,7 +62,6 @@ static bool is_number(const char *text, long least, long most)
 static int listen_on(const char *host, int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    socklen_t size = sizeof address;
     if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
         usage(host);
 
@@ -67,13 +69,10 @@ static int listen_on(const char *host, int port)
     if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
         /* take the port even while connections of an earlier run linger in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) { /* PORT 0: which one is it? */
+        bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, SOMAXCONN) < 0) {
         fprintf(stderr, "deadline: cannot listen on %s:%d: %s\n", host, port, strerror(errno));
         exit(1);
     }
-    printf("listening on %s:%d\n", host, ntohs(address.sin_port));
-    fflush(stdout);
     return fd;
 }
 
@@ -90,6 +89,7 @@ static struct loop *make_loop(const char *backend)
 }
 
 static struct wakeup stop;
+static volatile sig_atomic_t stopping, running; /* running: there is a loop to be woken */
 
 static void on_stop(struct loop *loop, void *arg)
 {
@@ -100,15 +100,44 @@ static void on_stop(struct loop *loop, void *arg)
 static void on_signal(int number)
 {
     (void)number;
-    wakeup_send(&stop); /* no race with the wait: what is sent, wakes it */
+    stopping = 1;
+    if (running)
+        wakeup_send(&stop); /* no race with the wait: what is sent, wakes it */
 }
 
-static void handle_signals(void (*handler)(int number))
+/* First of all: however early a signal comes, it is noted. */
+static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = handler};
+    struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+}
+
+/* Were stdout closed, the first socket would get its number: the lowest that is free. */
+static bool open_streams(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return false;
+    return true;
+}
+
+/* Asked before each line: does stdout take it, or is it a full pipe, whose reader sleeps? */
+static struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+/* Says where it listens (PORT 0: which one is it?) as soon as stdout takes that. Returns false with
+ * errno set if it never will. */
+static bool announce(const struct server *server)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    if (getsockname(server->listener, (struct sockaddr *)&address, &size) < 0)
+        return false;
+    while (!stopping && poll(&output, 1, 100) == 0)
+        ;
+    return stopping || dprintf(STDOUT_FILENO, "listening on %s:%d\n", server->host,
+                               ntohs(address.sin_port)) > 0;
 }
 
 /* --- deadlines --- */
@@ -179,13 +208,14 @@ static void client_open(struct server *server, int fd)
 static void accept_clients(void *arg)
 {
     struct server *server = arg;
-    for (;;) {
+    server->failed = announce(server) ? 0 : errno;
+    while (!stopping && !server->failed) {
         int fd = co_accept(server->listener);
         if (fd >= 0) {
             client_open(server, fd);
         } else if (errno == ECANCELED) {
             return;
-        } else { /* no descriptor is free: clients who knock have to wait until somebody leaves */
+        } else { /* say, no descriptor is free: clients have to wait until somebody leaves */
             server->paused = co_current();
             co_sleep(RETRY_MS);
             server->paused = NULL;
@@ -198,6 +228,9 @@ int main(int argc, char **argv)
     struct server server = {0};
     const char *host = "127.0.0.1", *backend = NULL;
     int port = -1;
+    catch_signals();
+    if (!open_streams())
+        return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             usage(NULL);
@@ -216,17 +249,21 @@ int main(int argc, char **argv)
     server.loop = make_loop(backend);
     stop.callback = on_stop;
     wakeup_add(server.loop, &stop);
-    handle_signals(on_signal);
+    running = 1;
+    server.host = host;
     server.listener = listen_on(host, port < 0 ? 8000 : port);
-    if (co_run(server.loop, accept_clients, &server) < 0) {
-        fprintf(stderr, "deadline: cannot wait for clients: %s\n", strerror(errno));
+    if (co_run(server.loop, accept_clients, &server) < 0)
+        server.failed = errno;
+    if (server.failed) {
+        fprintf(stderr, "deadline: cannot start: %s\n", strerror(server.failed));
         return 1;
     }
 
-    handle_signals(SIG_IGN); /* or a second one would write to a pipe that is gone */
+    running = 0; /* from here on there is no loop to be woken */
     wakeup_remove(&stop);
     loop_free(server.loop);
     close(server.listener);
-    printf("served %llu clients, %llu bytes\n", server.accepted, server.echoed);
+    if (poll(&output, 1, 0) > 0) /* a reader that sleeps cannot keep us here */
+        dprintf(STDOUT_FILENO, "served %llu clients, %llu bytes\n", server.accepted, server.echoed);
     return 0;
 }

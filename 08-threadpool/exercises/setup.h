@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@ struct number {
 static const char *setup_host = "127.0.0.1", *setup_backend;
 static int setup_port = 8000;
 static struct wakeup setup_stop;
+static volatile sig_atomic_t setup_stopping, setup_running; /* running: there is a loop to wake */
 
 /* Prints how to call the program, and ends it. NULL: for --help; else names the wrong argument. */
 static _Noreturn inline void setup_usage(const char *wrong, const struct number numbers[],
@@ -51,10 +53,38 @@ static inline bool setup_is_number(const char *text, long least, long most)
            strtol(text, NULL, 10) <= most;
 }
 
-/* Reads the command line; ends the program if it is wrong. */
+static inline void setup_on_stop(struct loop *loop, void *arg)
+{
+    (void)arg;
+    loop_stop(loop);
+}
+
+static inline void setup_on_signal(int number)
+{
+    (void)number;
+    setup_stopping = 1;
+    if (setup_running)
+        wakeup_send(&setup_stop);
+}
+
+/* First of all: however early a signal comes, it is noted; and no socket gets the number of a
+ * closed stdout. */
+static inline void setup_process(void)
+{
+    struct sigaction action = {.sa_handler = setup_on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            exit(1);
+}
+
+/* To be called first. Reads the command line; ends the program if it is wrong. */
 static inline void setup_arguments(int argc, char **argv, const struct number numbers[], int count)
 {
     bool port_given = false;
+    setup_process();
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i];
         if (strcmp(name, "--help") == 0)
@@ -80,22 +110,9 @@ static inline void setup_arguments(int argc, char **argv, const struct number nu
     }
 }
 
-static inline void setup_on_stop(struct loop *loop, void *arg)
-{
-    (void)arg;
-    loop_stop(loop);
-}
-
-static inline void setup_on_signal(int number)
-{
-    (void)number;
-    wakeup_send(&setup_stop);
-}
-
 /* Returns a loop that SIGINT and SIGTERM stop. */
 static inline struct loop *setup_loop(void)
 {
-    struct sigaction action = {.sa_handler = setup_on_signal};
     struct loop *loop = loop_new(setup_backend);
     if (!loop) {
         fprintf(stderr, "server: no event loop: %s\n", strerror(errno));
@@ -103,43 +120,55 @@ static inline struct loop *setup_loop(void)
     }
     setup_stop = (struct wakeup){.callback = setup_on_stop};
     wakeup_add(loop, &setup_stop);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN); /* sending to a client that has left fails, and that is all */
+    setup_running = 1;
     return loop;
 }
 
 static inline int setup_listener(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)setup_port)};
-    socklen_t size = sizeof address;
     int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || inet_pton(AF_INET, setup_host, &address.sin_addr) != 1 ||
-        fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) {
+        bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, SOMAXCONN) < 0) {
         fprintf(stderr, "server: cannot listen on %s:%d: %s\n", setup_host, setup_port,
                 strerror(errno));
         exit(1);
     }
-    printf("listening on %s:%d\n", setup_host, ntohs(address.sin_port));
-    fflush(stdout);
     return fd;
+}
+
+/* Asked before each line: does stdout take it, or is it a full pipe, whose reader sleeps? */
+static struct pollfd setup_output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+static inline bool setup_announce(int listener)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    if (getsockname(listener, (struct sockaddr *)&address, &size) < 0)
+        return false;
+    while (!setup_stopping && poll(&setup_output, 1, 100) == 0)
+        ;
+    return setup_stopping ||
+           dprintf(STDOUT_FILENO, "listening on %s:%d\n", setup_host, ntohs(address.sin_port)) > 0;
 }
 
 /* Serves HTTP until a signal ends it, closes all clients (whoever waits is told: waiter.gone) and
  * prints the totals. Pools are freed by the caller after that, then the loop. */
 static inline void setup_serve(struct loop *loop, http_handler *handler)
 {
-    struct http_server *http = http_server_new(loop, setup_listener(), handler);
-    if (!http || loop_run(loop) < 0) {
-        fprintf(stderr, "server: cannot wait for clients: %s\n", strerror(errno));
+    int listener = setup_listener();
+    struct http_server *http = http_server_new(loop, listener, handler);
+    if (!http || !setup_announce(listener)) {
+        fprintf(stderr, "server: cannot start: %s\n", strerror(errno));
         exit(1);
     }
-    signal(SIGINT, SIG_IGN); /* from here on there is no loop to be woken */
-    signal(SIGTERM, SIG_IGN);
-    printf("served %llu requests\n", http_server_counts(http).requests);
+    if (!setup_stopping)
+        loop_run(loop);
+    setup_running = 0; /* from here on there is no loop to be woken */
+    if (poll(&setup_output, 1, 0) > 0)
+        dprintf(STDOUT_FILENO, "served %llu requests\n", http_server_counts(http).requests);
     http_server_free(http);
 }
 

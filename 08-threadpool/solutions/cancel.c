@@ -163,7 +163,8 @@ int main(int argc, char **argv)
     }
     setup_serve(server.loop, handle);
     server.stopping = true; /* who sleeps in a thread: enough */
-    threadpool_free(server.pool, false);
+    if (!threadpool_free(server.pool, false))
+        _exit(0); /* a job still runs, and uses what would be freed */
     loop_free(server.loop);
     return 0;
 }
