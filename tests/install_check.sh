@@ -1,7 +1,9 @@
 #!/bin/sh
 # Makes sure that the Check library (libcheck.github.io) is there, and installs it if it is not.
 have_check() {
-    echo '#include <check.h>' | ${CC:-cc} -E -xc - > /dev/null 2>&1
+    # shellcheck disable=SC2046 # several flags
+    echo '#include <check.h>' | ${COMPILE:-cc} \
+        $(${PKG_CONFIG:-pkg-config} --cflags check 2> /dev/null) -E -x c - > /dev/null 2>&1
 }
 have_check && exit 0
 
@@ -17,9 +19,9 @@ elif command -v apk > /dev/null; then
 elif command -v pacman > /dev/null; then
     install="$as_root pacman -S --noconfirm check"
 elif command -v brew > /dev/null; then
-    install="brew install check"
+    install="brew install check pkgconf" # which tells where it is
 elif command -v pkg > /dev/null; then
-    install="$as_root pkg install -y check"
+    install="$as_root pkg install -y check pkgconf"
 else
     echo "The tests need the Check library (package check): please install it." >&2
     exit 1

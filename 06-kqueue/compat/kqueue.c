@@ -30,12 +30,12 @@
  *   down to child processes. A handler that passes each signal on to what was there before changes
  *   nothing else in the program, even when the queue has been closed.
  */
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): else musl hides struct tcp_info */
 #include "sys/event.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -209,7 +209,7 @@ static intptr_t room_to_write(int fd)
     socklen_t size = sizeof room;
     if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size) < 0)
         return PIPE_BUF; /* no socket; a pipe takes that much at least, see pipe(7) */
-    if (ioctl(fd, SIOCOUTQ, &used) < 0)
+    if (ioctl(fd, TIOCOUTQ, &used) < 0)
         used = 0;
     return room > used ? room - used : 0;
 }

@@ -39,7 +39,7 @@ gets_nothing() { # NAME SENTENCE: no points, for that reason, and soon
     start=$(date +%s)
     grade --submission "$work/$1" "$victim" && took=$(($(date +%s) - start)) &&
         echo "after $took s" >> "$work/log" && [ "$took" -lt 170 ] &&
-        grep -q "$victim  *0 of" "$work/log" && grep -q "$2" "$work/log"
+        grep -q "$victim  *0 of" "$work/log" && grep -qE "$2" "$work/log"
 }
 
 fails_with() { # NAME SENTENCE
@@ -56,7 +56,7 @@ fails_with nonsense "does not compile: limit.c:1:[0-9]*: error"
 hand_in endless-source << 'END'
 #include "/dev/zero"
 END
-fails_with endless-source 'does not compile\|did not come to an end'
+fails_with endless-source 'does not compile|did not come to an end'
 
 hand_in large-program << 'END'
 char large[1L << 31] = {1};

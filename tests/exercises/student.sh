@@ -16,5 +16,5 @@ case $dir/ in
     exit 2 ;;
 esac
 tar cf - --exclude=./build --exclude=./.git --exclude=./.ci --exclude='./0*/solutions' . | tar xf - -C "$dir" &&
-    env -u MAKEFLAGS -u MAKELEVEL make -s -C "$dir" clean &&
+    env -u MAKEFLAGS -u MAKELEVEL "${MAKE:-make}" -s -C "$dir" clean &&
     echo "$dir: the student edition; commit it and hand it out"
