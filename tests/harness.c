@@ -40,6 +40,14 @@ double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+int lines_in(const char *text)
+{
+    int lines = 0;
+    for (; *text; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
 void sleep_for(double seconds)
 {
     struct timespec time = {.tv_sec = (time_t)seconds};
@@ -56,6 +64,9 @@ static void run_child(const char *const argv[], int output, int errors, int max_
 {
 #ifdef __linux__
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+#ifdef PR_SET_PTRACER
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* for strace_attach() */
 #endif
     if (dup2(output, STDOUT_FILENO) < 0 || dup2(errors, STDERR_FILENO) < 0)
         die("dup2");
@@ -78,12 +89,13 @@ static void run_child(const char *const argv[], int output, int errors, int max_
 
 struct process process_start(const char *const argv[], int max_descriptors)
 {
-    int output[2], errors[2];
-    if (pipe(output) < 0 || pipe(errors) < 0)
+    int output[2], errors[2], begun[2];
+    if (pipe(output) < 0 || pipe(errors) < 0 || pipe(begun) < 0)
         die("pipe");
     for (int i = 0; i < 2; i++) { /* what this program has open is not the child's business */
         fcntl(output[i], F_SETFD, FD_CLOEXEC);
         fcntl(errors[i], F_SETFD, FD_CLOEXEC);
+        fcntl(begun[i], F_SETFD, FD_CLOEXEC);
     }
     fflush(NULL);
     pid_t pid = fork();
@@ -93,6 +105,12 @@ struct process process_start(const char *const argv[], int max_descriptors)
         run_child(argv, output[1], errors[1], max_descriptors);
     close(output[1]);
     close(errors[1]);
+    /* Not before the program has taken the child's place, which closes the last writing end: a
+     * signal would meet this program's handlers there. */
+    close(begun[1]);
+    while (read(begun[0], &(char){0}, 1) < 0 && errno == EINTR)
+        ;
+    close(begun[0]);
     fcntl(output[0], F_SETFL, O_NONBLOCK);
     fcntl(errors[0], F_SETFL, O_NONBLOCK);
     return (struct process){
@@ -166,6 +184,17 @@ struct process server_start(const char *path, const char *args, int max_descript
     return process;
 }
 
+bool process_ends_within(const struct process *process, double seconds)
+{
+    siginfo_t info = {0};
+    for (double end = now() + seconds;; sleep_for(0.002)) {
+        if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOWAIT | WNOHANG) < 0)
+            return false;
+        if (info.si_pid != 0 || now() >= end)
+            return info.si_pid != 0;
+    }
+}
+
 /* Its runtime may keep a signal that comes just before a wait until the next one, so ring again. */
 static bool thread_sanitizer(void)
 {
@@ -196,6 +225,25 @@ int process_end(struct process *process, int signal_number)
     close(process->output_fd);
     close(process->errors_fd);
     return process->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+struct process strace_attach(pid_t pid, const char *options)
+{
+    char command[512];
+    snprintf(command, sizeof command, "strace -f %s -p %ld", options, (long)pid);
+    struct process strace = process_start_words("/usr/bin/env", command, 0);
+    for (double end = now() + patience(); now() < end && !strstr(strace.errors, "attached");
+         sleep_for(0.005)) {
+        bool ended = process_ends_within(&strace, 0);
+        process_read_output(&strace);
+        if (ended && !strstr(strace.errors, "attached")) {
+            process_end(&strace, 0);
+            return strace;
+        }
+    }
+    if (!strstr(strace.errors, "attached"))
+        process_end(&strace, SIGKILL);
+    return strace;
 }
 
 double process_cpu(pid_t pid)

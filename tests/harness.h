@@ -22,9 +22,10 @@ struct process {
     int status;                                  /* exit status; -1 running, 128 + N: signal N */
 };
 
-/* Starts argv[0] with these arguments (the last one NULL). max_descriptors limits its RLIMIT_NOFILE
- * (0: as it is). The program dies with its parent where the system can do that (Linux). Ends the
- * calling program with a message when even fork() fails. */
+/* Starts argv[0] with these arguments (the last one NULL): when this returns, it runs.
+ * max_descriptors limits its RLIMIT_NOFILE (0: as it is). The program dies with its parent where
+ * the system can do that (Linux). Ends the calling program with a message when even fork() fails.
+ */
 struct process process_start(const char *const argv[], int max_descriptors);
 
 /* The same with the arguments as one string, separated by blanks; args may be NULL. */
@@ -45,9 +46,18 @@ struct process server_start(const char *path, const char *args, int max_descript
 /* Reads what the program has printed in the meantime, without waiting. */
 void process_read_output(struct process *process);
 
+/* True once the program has ended, which it has that many seconds for. Reads nothing of what it
+ * prints meanwhile, and leaves the rest to process_end(). */
+bool process_ends_within(const struct process *process, double seconds);
+
 /* Sends the signal (0: none), waits until the program has ended, and kills it if it does not.
  * Collects all it printed. Returns its exit status, or 128 + N when signal N ended it. */
 int process_end(struct process *process, int signal_number);
+
+/* Has strace look at a program that process_start() has started: returns once it does. The status
+ * is not -1 if it cannot, for instance because there is no strace. Or else process_end() with
+ * SIGTERM ends strace, and the program goes on. */
+struct process strace_attach(pid_t pid, const char *options);
 
 /* What the system says of another process: CPU time used so far, user and system; resident private
  * memory in KiB; open descriptors. -1 where the system has no way to tell (without /proc). */
@@ -70,6 +80,9 @@ int raise_descriptor_limit(void);
 /* Seconds after which a server that has not done what it should is taken for broken: 20, or what
  * PATIENCE says in the environment. */
 int patience(void);
+
+/* How many lines the text has. */
+int lines_in(const char *text);
 
 double now(void); /* monotonic */
 void sleep_for(double seconds);

@@ -11,14 +11,21 @@
 struct subject subject;
 struct process server;
 
-void start_server(void)
+void start_server_with(const char *options, int max_descriptors)
 {
-    server = server_start(subject.server, subject.args, 0);
+    char args[512];
+    snprintf(args, sizeof args, "%s %s", subject.args, options);
+    server = server_start(subject.server, args, max_descriptors);
     /* 09 serves before all of its workers are there: until the number of descriptors stays */
     for (int count = -1, same = 0; subject.chapter >= 9 && same < 5; sleep_for(0.02)) {
         same = process_descriptors(server.pid) == count ? same + 1 : 0;
         count = process_descriptors(server.pid);
     }
+}
+
+void start_server(void)
+{
+    start_server_with("", 0);
 }
 
 void stop_server(void)
@@ -121,4 +128,15 @@ size_t send_until_stuck(int fd, const char *bytes, size_t length)
         sent += n > 0 ? (size_t)n : 0;
     }
     return sent;
+}
+
+int lines_of_file(const char *path)
+{
+    int lines = 0, byte;
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    while ((byte = getc(file)) != EOF)
+        lines += byte == '\n';
+    fclose(file);
+    return lines;
 }

@@ -28,6 +28,7 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
     SRunner *runner = srunner_create(every_server_suite());
+    srunner_add_suite(runner, start_end_suite());
     if (subject.chapter < FIRST_HTTP_CHAPTER) {
         srunner_add_suite(runner, echo_suite());
         if (!echo_only)
@@ -37,6 +38,9 @@ int main(int argc, char **argv)
         srunner_add_suite(runner, http_suite());
         srunner_add_suite(runner, event_loop_suite());
         srunner_add_suite(runner, fetch_suite());
+        /* once: what it looks at does not depend on the back end, or on threads */
+        if (!*subject.args && !(sanitizers && strstr(sanitizers, "thread")))
+            srunner_add_suite(runner, matrix_suite());
     }
     if (subject.chapter >= 8)
         srunner_add_suite(runner, pool_server_suite());

@@ -31,6 +31,9 @@ extern struct process server;
 void start_server(void);
 void stop_server(void);
 
+/* start_server() with further options; max_descriptors as in process_start(). */
+void start_server_with(const char *options, int max_descriptors);
+
 /* client_connect() to that server, which must succeed. */
 int connect_client(void);
 
@@ -39,6 +42,9 @@ int connect_client(void);
 bool client_asks(int fd);
 bool client_is_answered(int fd);
 bool is_served(int fd); /* both */
+
+/* How many lines the file has, which must be there. */
+int lines_of_file(const char *path);
 
 /* True once the server has that many descriptors open. Waits for it. */
 bool descriptors_become(int count);
@@ -63,6 +69,7 @@ struct http_client connect_asking(const char *target);
 char *http_pipeline(const char *target, size_t count);
 
 Suite *every_server_suite(void);
+Suite *start_end_suite(void);
 Suite *echo_suite(void);
 Suite *http_syntax_suite(void);
 Suite *http_suite(void);
@@ -70,6 +77,7 @@ Suite *event_loop_suite(void);
 Suite *fetch_suite(void);
 Suite *pool_server_suite(void);
 Suite *offload_server_suite(void);
+Suite *matrix_suite(void);
 Suite *lesson_suite(void);
 Suite *client_suite(void);
 

@@ -1,4 +1,5 @@
 # 04-poll/server.c
 # caught by descriptors out_of_descriptors
 # accept() without a free descriptor ends the program.
-s/else if (errno == EAGAIN || server->paused)/else if (server->paused)\n            exit(1);\n        else if (errno == EAGAIN)/
+s/server->paused = errno != EAGAIN;/if (errno != EAGAIN)\
+        exit(1);/

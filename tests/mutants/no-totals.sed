@@ -1,4 +1,4 @@
 # 04-poll/server.c
 # caught by ending totals_are_right
 # The line of totals is missing.
-/printf("served/d
+/"served /d

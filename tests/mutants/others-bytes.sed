@@ -1,4 +1,4 @@
 # 03-select/server.c
 # caught by clients clients_interleaved
 # What is owed goes to the client next to it.
-/^static void client_writable/,/^}/s/send(fd,/send(server->clients[fd - 1].open ? fd - 1 : fd,/
+/^static bool client_writable/,/^}/s/send(fd,/send(server->clients[fd - 1].open ? fd - 1 : fd,/

@@ -29,7 +29,9 @@ check() { # NAME SCRIPT FILE OPTIONS CASE TEST
     broken=$where/$1/${3##*/}
     mkdir -p "$where/$1"
     sed -f "$2" "$3" > "$broken"
-    if cmp -s "$3" "$broken"; then
+    if [ "$(uname)" != Linux ] && [ "${3%/*}" = 05-epoll ]; then
+        echo "ok - mutant $1 # SKIP no epoll here"
+    elif cmp -s "$3" "$broken"; then
         echo "not ok - mutant $1: changes nothing in $3"
     elif ! build "$3" "$where/$1"; then
         echo "not ok - mutant $1: does not compile"
