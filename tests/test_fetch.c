@@ -356,7 +356,7 @@ START_TEST(others_are_served_while_much_is_fetched)
     char target[64];
     double longest = 0, start = now();
     assert_status(&other, http_get(&other, "/sum?n=1000000000&yield=0"), 200);
-    double patience = now() - start;
+    double bound = now() - start;
     snprintf(bytes, sizeof bytes, OK "\r\n");
     memset(bytes + sizeof OK + 1, '\1', sizeof bytes - sizeof OK - 1);
     struct upstream upstream =
@@ -372,8 +372,8 @@ START_TEST(others_are_served_while_much_is_fetched)
         http_close(&clients[i]);
     }
     /* (sanitizers slow down what looks at bytes, and hardly what adds up) */
-    ck_assert_msg(longest < patience || subject.sanitized, "/health took %.3f s, /sum %.3f s",
-                  longest, patience);
+    ck_assert_msg(longest < bound || subject.sanitized, "/health took %.3f s, /sum %.3f s", longest,
+                  bound);
     http_close(&other);
     upstream_end(&upstream);
 }
