@@ -384,15 +384,7 @@ static int logged(const char *words)
 /* The process that traces that one; 0: none does. */
 static pid_t tracer_of(pid_t pid)
 {
-    char path[64], line[128];
-    long tracer = 0;
-    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
-    FILE *file = fopen(path, "r");
-    while (file && fgets(line, sizeof line, file))
-        sscanf(line, "TracerPid: %ld", &tracer);
-    if (file)
-        fclose(file);
-    return (pid_t)tracer;
+    return (pid_t)strtol(process_status(pid, "TracerPid"), NULL, 10);
 }
 
 /* Ends strace alone. The fault would come again in each process that the server starts. */

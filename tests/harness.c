@@ -288,18 +288,26 @@ double process_runnable_share(pid_t pid, double seconds)
     return before < 0 ? -1 : (after - before) / (now() - start);
 }
 
-long process_memory_kib(pid_t pid)
+const char *process_status(pid_t pid, const char *field)
 {
-    char path[64], line[256];
-    long kib = -1;
+    static char line[256];
+    char path[64];
+    const char *value = "";
+    size_t length = strlen(field);
     snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
     FILE *file = fopen(path, "r");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, "RssAnon:", 8) == 0)
-            kib = strtol(line + 8, NULL, 10);
+    while (file && *value == '\0' && fgets(line, sizeof line, file))
+        if (strncmp(line, field, length) == 0 && line[length] == ':')
+            value = line + length + 1 + strspn(line + length + 1, " \t");
     if (file)
         fclose(file);
-    return kib;
+    return value;
+}
+
+long process_memory_kib(pid_t pid)
+{
+    const char *resident = process_status(pid, "RssAnon");
+    return *resident ? strtol(resident, NULL, 10) : -1;
 }
 
 int process_descriptors(pid_t pid)

@@ -65,6 +65,10 @@ double process_cpu(pid_t pid);
 long process_memory_kib(pid_t pid);
 int process_descriptors(pid_t pid);
 
+/* A field of /proc/PID/status as it is printed there, newline included, "" where there is none;
+ * valid until the next call. See proc(5). */
+const char *process_status(pid_t pid, const char *field);
+
 /* The share of one CPU that the process uses while nobody does anything for that long, 0 to 1. */
 double process_cpu_share(pid_t pid, double seconds);
 

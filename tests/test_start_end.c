@@ -178,16 +178,7 @@ END_TEST
 /* True once the process has a handler for SIGTERM. Where the system does not tell: false. */
 static bool hears_sigterm(pid_t pid)
 {
-    char path[64], line[256];
-    unsigned long long caught = 0;
-    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
-    FILE *file = fopen(path, "r");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, "SigCgt:", 7) == 0)
-            caught = strtoull(line + 7, NULL, 16);
-    if (file)
-        fclose(file);
-    return caught >> (SIGTERM - 1) & 1;
+    return strtoull(process_status(pid, "SigCgt"), NULL, 16) >> (SIGTERM - 1) & 1;
 }
 
 START_TEST(start_line_nobody_reads)
@@ -242,9 +233,18 @@ static void assert_failed_start(struct process *process)
               strstr(process->errors, "No file descriptors")); /* as musl says it */
 }
 
+/* Until it waits for clients, or has ended; polling does neither. */
+static void let_settle(pid_t pid)
+{
+    for (double end = now() + 0.5; now() < end; sleep_for(0.001))
+        if (strchr("SZ", *process_status(pid, "State")))
+            return;
+}
+
 /* The server keeps its word that it listens: a client is served once descriptors are there. */
 static void assert_serves(struct process *process)
 {
+    let_settle(process->pid); /* what it needs, it has to ask for while there are few */
     int fd = client_connect(process->port);
     ck_assert_msg(fd >= 0 && client_asks(fd), "\"listening on\", and then: %s", process->errors);
 #ifdef __linux__
