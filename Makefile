@@ -176,7 +176,7 @@ build/fuzz_values: tests/fuzz_values.c tests/http_client.c tests/harness.c \
 $(FUZZ): $(wildcard 0[79]-*/*.h) 09-cpu-offload/server.c # which fuzz_values includes
 	$(call say,CLANG) mkdir -p $(@D); clang -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all $(KQUEUE_CPPFLAGS) -o $@ $(filter-out %.h %/server.c,$^) -pthread
-FUZZ_SERVERS := $(patsubst %,build/address$(comma)undefined/%/server,$(filter 07% 08% 09%,$(CHAPTERS)))
+FUZZ_SERVERS := $(foreach c,$(filter 07% 08% 09%,$(CHAPTERS)),build/address,undefined/$(c)/server)
 $(BUILD)/fuzz_conversations: $(BUILD)/tests/fuzz_conversations.o $(BUILD)/tests/endpoints.o $(CLIENTS)
 $(SUITE_OBJECTS) $(GRADE_OBJECTS) $(FAULT_OBJECTS) $(addsuffix .o,$(UNITS)): INCLUDE += $(shell $(PKG_CONFIG) --cflags check 2> /dev/null)
 $(SUITE_OBJECTS) $(GRADE_OBJECTS) $(FAULT_OBJECTS) $(addsuffix .o,$(UNITS)): | check-library
