@@ -195,8 +195,7 @@ bool process_ends_within(const struct process *process, double seconds)
     }
 }
 
-/* Its runtime may keep a signal that comes just before a wait until the next one, so ring again. */
-static bool thread_sanitizer(void)
+bool thread_sanitizer(void)
 {
     const char *sanitizers = getenv("SAN");
     return sanitizers && strstr(sanitizers, "thread");
@@ -212,6 +211,7 @@ int process_end(struct process *process, int signal_number)
     while ((ended = waitpid(process->pid, &status, WNOHANG)) == 0 && now() < start + patience()) {
         process_read_output(process);
         sleep_for(0.002);
+        /* a signal just before the wait is kept until the next one: ring again */
         if (signal_number && thread_sanitizer() && now() > rung + 1) {
             kill(process->pid, signal_number);
             rung = now();

@@ -50,6 +50,10 @@ void process_read_output(struct process *process);
  * prints meanwhile, and leaves the rest to process_end(). */
 bool process_ends_within(const struct process *process, double seconds);
 
+/* Whether the programs are built with ThreadSanitizer, as SAN says. Its runtime delivers a signal
+ * only when the program next calls something of libc: not in the middle of a sum, nor in a wait. */
+bool thread_sanitizer(void);
+
 /* Sends the signal (0: none), waits until the program has ended, and kills it if it does not.
  * Collects all it printed. Returns its exit status, or 128 + N when signal N ended it. */
 int process_end(struct process *process, int signal_number);

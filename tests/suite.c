@@ -24,8 +24,7 @@ int main(int argc, char **argv)
                                .args = argc > 3 ? argv[3] : "",
                                .client = client && *client ? client : NULL,
                                .slow_peer = getenv("SLOW_PEER"),
-                               .sanitized = sanitizers && *sanitizers,
-                               .tsan = sanitizers && strstr(sanitizers, "thread")};
+                               .sanitized = sanitizers && *sanitizers};
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
     SRunner *runner = srunner_create(every_server_suite());
@@ -40,7 +39,7 @@ int main(int argc, char **argv)
         srunner_add_suite(runner, event_loop_suite());
         srunner_add_suite(runner, fetch_suite());
         /* once: what it looks at does not depend on the back end, or on threads */
-        if (!*subject.args && !subject.tsan)
+        if (!*subject.args && !thread_sanitizer())
             srunner_add_suite(runner, matrix_suite());
     }
     if (subject.chapter >= 8)

@@ -22,7 +22,6 @@ struct subject {
     const char *slow_peer;
     const char *racing; /* the program built with ThreadSanitizer, or NULL: for exercises */
     bool sanitized;     /* memory is then not what the program itself uses */
-    bool tsan;          /* signals then wait until the program calls something of libc */
 };
 extern struct subject subject;
 

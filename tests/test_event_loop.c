@@ -423,7 +423,7 @@ Suite *event_loop_suite(void)
     tcase_set_timeout(ending, PLENTY);
     tcase_add_checked_fixture(ending, start_server, NULL);
     tcase_add_test(ending, signal_ends_it_in_the_middle_of_things);
-    if (!subject.tsan)
+    if (!thread_sanitizer())
         tcase_add_loop_test(ending, sum_does_not_hold_up_the_end, 0, COUNT(sums_without_end));
     suite_add_tcase(suite, ending);
     return suite;

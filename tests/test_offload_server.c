@@ -74,8 +74,8 @@ static void stop(void)
 
 static bool are_gone(const pid_t pids[], int count)
 {
-    /* ThreadSanitizer keeps SIGCHLD back from a helper that waits: the dead are collected late */
-    int gone = subject.tsan ? count : 0;
+    /* a helper that waits hears SIGCHLD late, and collects nobody till then */
+    int gone = thread_sanitizer() ? count : 0;
     for (double end = now() + patience(); gone < count && now() < end; sleep_for(0.002)) {
         gone = 0;
         for (int i = 0; i < count; i++)
@@ -145,10 +145,11 @@ static bool processes_become(int workers)
 {
     pid_t pids[WORKERS_MAX], helper = helper_of_server();
     int dead;
-    for (double end = now() + patience(); helper && !subject.tsan && now() < end; sleep_for(0.01))
+    for (double end = now() + patience(); helper && !thread_sanitizer() && now() < end;
+         sleep_for(0.01))
         if (children_of(helper, pids, &dead) == workers && dead == 0)
             return true;
-    return helper == 0 || subject.tsan;
+    return helper == 0 || thread_sanitizer();
 }
 
 /* --- events --- */
@@ -1357,7 +1358,7 @@ START_TEST(no_worker_can_be_forked_for_a_while)
 {
     pid_t pids[WORKERS_MAX], others[OTHERS];
     nobody = 61000 + (uid_t)getpid() % 4000;
-    if (!nobody_may_run_it() || subject.tsan) /* whose threads are more */
+    if (!nobody_may_run_it() || thread_sanitizer()) /* whose threads are more */
         return;
     for (int i = 0; i < OTHERS; i++)
         others[i] = start_other();
@@ -1743,7 +1744,7 @@ static void add_workers(Suite *suite)
 #ifdef __linux__
     tcase_add_test(dying, workers_have_one_socket_each);
 #endif
-    if (!subject.tsan) /* see are_gone() */
+    if (!thread_sanitizer()) /* see are_gone() */
         tcase_add_loop_test(dying, workers_come_back_while_clients_have_all_descriptors, 0,
                             COUNT(limits));
 }

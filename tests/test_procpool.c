@@ -801,16 +801,9 @@ static bool is_gone(pid_t pid)
     return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-/* Its runtime keeps SIGCHLD back from a helper that waits: the dead are not collected in time. */
-static bool thread_sanitizer(void)
-{
-    const char *sanitizers = getenv("SAN");
-    return sanitizers && strstr(sanitizers, "thread");
-}
-
 static bool are_gone(const pid_t pids[], int count)
 {
-    if (thread_sanitizer())
+    if (thread_sanitizer()) /* the helper hears SIGCHLD late */
         return true;
     for (double end = now() + patience(); now() < end; sleep_for(0.002)) {
         int gone = 0;

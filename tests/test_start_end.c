@@ -233,7 +233,7 @@ static void assert_failed_start(struct process *process)
               strstr(process->errors, "No file descriptors")); /* as musl says it */
 }
 
-/* Until it waits for clients, or has ended; polling does neither. */
+/* Returns once it waits for clients, or has ended (polling does neither), or if no /proc tells. */
 static void let_settle(pid_t pid)
 {
     for (double end = now() + 0.5; now() < end; sleep_for(0.001))
